@@ -1,0 +1,45 @@
+package egress
+
+import "time"
+
+// Backoff is how the pause between attempts grows.
+type Backoff uint8
+
+// The policies of Knative's DeliverySpec.
+const (
+	Exponential Backoff = iota // delay * 2^n; the default
+	Linear                     // delay * n
+)
+
+// Format is the CloudEvents content mode in which an event is sent.
+type Format uint8
+
+// The formats of Knative's DeliverySpec.
+const (
+	Binary     Format = iota // the default
+	Structured               // application/cloudevents+json
+)
+
+// Policy is the delivery spec of a subscription, decoded. The zero value is
+// one attempt.
+type Policy struct {
+	// Retry is how many attempts may follow the first.
+	Retry int
+	// Timeout limits one attempt; 0 means Config.DefaultTimeout (10 min).
+	Timeout time.Duration
+	Backoff Backoff
+	// Delay is the backoff's base; 0 means DefaultDelay.
+	Delay time.Duration
+	// RetryAfterMax caps a Retry-After that a 429 or 503 carries; nil
+	// means that Retry-After is not looked at, as does a pointer to 0.
+	RetryAfterMax *time.Duration
+	Format        Format
+}
+
+// Target is where an event is sent.
+type Target struct {
+	// URL is absolute, http or https.
+	URL string
+	// CACerts are PEM certificates trusted beside the system's; "" for none.
+	CACerts string
+}

@@ -40,6 +40,8 @@ type Channel struct {
 	// its subscriptions run on until their groups are empty.
 	Draining      bool
 	Subscriptions []*Subscription
+
+	log string // Log().Name, made once
 }
 
 // Log is the channel's log as a backend knows it.

@@ -2,6 +2,12 @@ package egress
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
 	"time"
 
 	"github.com/sidestep-dev/sidestep/channel/event"
@@ -53,4 +59,219 @@ type Tried struct {
 type Sender interface {
 	// Send makes one attempt. timeout limits it; ctx may end it sooner.
 	Send(ctx context.Context, r *Request, format Format, timeout time.Duration) Result
+}
+
+// Errors in Result.Err beside those of the network.
+var (
+	// ErrStatus: the response was not a 2xx.
+	ErrStatus = errors.New("not a success")
+	// ErrReply: the response was a 2xx with an event in it that cannot be
+	// read, or is too large. The step has run; trying again is of no use.
+	ErrReply = errors.New("unusable reply")
+	// ErrTarget: the URL cannot be sent to.
+	ErrTarget = errors.New("unusable target")
+	// ErrClosed: the Client was closed.
+	ErrClosed = errors.New("egress client closed")
+)
+
+// Config of a Client. The zero value is a sound default.
+type Config struct {
+	// MaxReplyBytes bounds the body of a response. 0: 8 MiB.
+	MaxReplyBytes int
+	// MaxConnsPerHost bounds the attempts under way to one host and port;
+	// more wait, within their timeout. 0: 1024.
+	MaxConnsPerHost int
+	// DialTimeout bounds the making of a connection. 0: 5 s.
+	DialTimeout time.Duration
+	// IdleTimeout is how long an unused connection is kept. 0: 90 s.
+	IdleTimeout time.Duration
+	// Proxy tells which proxy serves a URL, nil for none, as in
+	// http.Transport. A nil func: http.ProxyFromEnvironment.
+	Proxy func(*http.Request) (*url.URL, error)
+}
+
+func (c Config) withDefaults() Config {
+	set := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	set(&c.MaxReplyBytes, 8<<20)
+	set(&c.MaxConnsPerHost, 1024)
+	if c.DialTimeout <= 0 {
+		c.DialTimeout = 5 * time.Second
+	}
+	if c.IdleTimeout <= 0 {
+		c.IdleTimeout = 90 * time.Second
+	}
+	if c.Proxy == nil {
+		c.Proxy = http.ProxyFromEnvironment
+	}
+	return c
+}
+
+// Client sends events over HTTP. Plain http goes through a lean client on
+// kept connections; https, and whatever a proxy serves, through net/http. What
+// both make of a response is one piece of code. Its methods may be called from
+// any goroutine.
+type Client struct {
+	Config
+	dialer  net.Dialer
+	aborts  aborts
+	buffers buffers
+
+	mu         sync.RWMutex
+	endpoints  map[Target]*endpoint
+	pools      map[string]*pool           // by host:port
+	transports map[string]*http.Transport // by CACerts
+	closed     bool
+
+	stop    chan struct{}
+	stopped sync.WaitGroup
+}
+
+// endpoint is a Target made ready.
+type endpoint struct {
+	host, path string
+	pool       *pool           // plain http
+	transport  *http.Transport // everything else
+	err        error           // the URL is of no use
+}
+
+// New makes a Client. Close frees it.
+func New(c Config) *Client {
+	cl := &Client{
+		Config:     c.withDefaults(),
+		endpoints:  make(map[Target]*endpoint),
+		pools:      make(map[string]*pool),
+		transports: make(map[string]*http.Transport),
+		stop:       make(chan struct{}),
+	}
+	cl.dialer.Timeout = cl.DialTimeout
+	cl.stopped.Add(1)
+	go cl.reap()
+	return cl
+}
+
+// Close closes the idle connections, and those in use as soon as their attempts
+// end. Attempts that begin afterwards fail with ErrClosed.
+func (c *Client) Close() {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return
+	}
+	c.closed = true
+	for _, p := range c.pools {
+		p.close()
+	}
+	for _, t := range c.transports {
+		t.CloseIdleConnections()
+	}
+	c.mu.Unlock()
+	close(c.stop)
+	c.stopped.Wait()
+}
+
+// Send makes one attempt. It returns when the response has been read
+// completely, when timeout has passed, or when ctx ends.
+func (c *Client) Send(ctx context.Context, r *Request, f Format, timeout time.Duration) Result {
+	e, err := c.endpoint(r.Target)
+	if err != nil {
+		return Result{Err: err}
+	}
+	if e.pool != nil {
+		return c.sendLean(ctx, e, r, f, timeout)
+	}
+	return c.sendFull(ctx, e, r, f, timeout)
+}
+
+func (c *Client) endpoint(t *Target) (*endpoint, error) {
+	c.mu.RLock()
+	e, closed := c.endpoints[*t], c.closed
+	c.mu.RUnlock()
+	switch {
+	case closed:
+		return nil, ErrClosed
+	case e == nil:
+		e = c.addEndpoint(*t)
+	}
+	return e, e.err
+}
+
+func (c *Client) addEndpoint(t Target) *endpoint {
+	e := new(endpoint)
+	u, err := url.Parse(t.URL)
+	switch {
+	case err != nil:
+		e.err = fmt.Errorf("%w: %w", ErrTarget, err)
+	case u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
+		e.err = fmt.Errorf("%w: %q is not an absolute http or https URL", ErrTarget, t.URL)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e.err == nil {
+		e.host, e.path = u.Host, u.RequestURI()
+		proxy, err := c.Proxy(&http.Request{URL: u})
+		if u.Scheme == "http" && proxy == nil && err == nil && u.User == nil {
+			e.pool = c.pool(hostPort(u))
+		} else {
+			e.transport, e.err = c.transport(t.CACerts)
+		}
+	}
+	c.endpoints[t] = e
+	return e
+}
+
+// pool is called with c.mu held.
+func (c *Client) pool(addr string) *pool {
+	p := c.pools[addr]
+	if p == nil {
+		p = newPool(addr, &c.dialer, c.MaxConnsPerHost)
+		c.pools[addr] = p
+	}
+	return p
+}
+
+func hostPort(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = "80"
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
+// reap closes idle connections, and forgets hosts that are no longer sent to.
+func (c *Client) reap() {
+	defer c.stopped.Done()
+	tick := time.NewTicker(c.IdleTimeout / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-c.stop:
+			return
+		case now := <-tick.C:
+			c.reapBefore(now.Add(-c.IdleTimeout))
+		}
+	}
+}
+
+func (c *Client) reapBefore(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for addr, p := range c.pools {
+		if !p.reap(t) {
+			continue
+		}
+		// Who still holds the pool through an endpoint it has just looked
+		// up goes on to use it: its connections are then closed as they
+		// are given back.
+		delete(c.pools, addr)
+		p.close()
+		for target, e := range c.endpoints {
+			if e.pool == p {
+				delete(c.endpoints, target)
+			}
+		}
+	}
 }

@@ -1,0 +1,114 @@
+package egress
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"time"
+
+	"github.com/sidestep-dev/sidestep/channel/event"
+)
+
+// transport is called with c.mu held.
+func (c *Client) transport(caCerts string) (*http.Transport, error) {
+	if t := c.transports[caCerts]; t != nil {
+		return t, nil
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if caCerts != "" {
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			roots = x509.NewCertPool() // no system pool: the given ones alone
+		}
+		if !roots.AppendCertsFromPEM([]byte(caCerts)) {
+			return nil, fmt.Errorf("%w: CACerts hold no PEM certificate", ErrTarget)
+		}
+		cfg.RootCAs = roots
+	}
+	t := &http.Transport{
+		Proxy:                  c.Proxy,
+		DialContext:            c.dialer.DialContext,
+		TLSClientConfig:        cfg,
+		TLSHandshakeTimeout:    c.DialTimeout,
+		ForceAttemptHTTP2:      true,
+		MaxConnsPerHost:        c.MaxConnsPerHost,
+		MaxIdleConnsPerHost:    c.MaxConnsPerHost,
+		IdleConnTimeout:        c.IdleTimeout,
+		MaxResponseHeaderBytes: readerSize,
+		DisableCompression:     true,
+	}
+	c.transports[caCerts] = t
+	return t, nil
+}
+
+// sendFull makes one attempt through net/http.
+func (c *Client) sendFull(ctx context.Context, e *endpoint, r *Request, f Format, timeout time.Duration) Result {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	body := r.Event.Data
+	if f == Structured {
+		body = event.AppendStructured(nil, r.Event)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.Target.URL, bytes.NewReader(body))
+	if err != nil {
+		return Result{Err: fmt.Errorf("%w: %w", ErrTarget, err)}
+	}
+	req.Header.Set("User-Agent", "") // none, as on the lean path
+	setHeader(req.Header.Set, r)
+	if f == Structured {
+		req.Header.Set("Content-Type", event.StructuredContentType)
+		for _, t := range r.Event.Transport {
+			req.Header.Set(t.Name, t.Value)
+		}
+	} else {
+		event.AppendHTTPHeader(req.Header.Set, r.Event)
+	}
+	// RoundTrip and not Client.Do: redirects are not followed.
+	resp, err := e.transport.RoundTrip(req)
+	if err != nil {
+		return Result{Err: fmt.Errorf("post to %s: %w", r.Target.URL, cause(ctx, err))}
+	}
+	defer resp.Body.Close()
+	return c.fullResult(ctx, r, resp)
+}
+
+func (c *Client) fullResult(ctx context.Context, r *Request, resp *http.Response) Result {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(c.MaxReplyBytes)+1))
+	if err != nil {
+		return Result{Err: fmt.Errorf("post to %s: read response: %w", r.Target.URL, cause(ctx, err))}
+	}
+	return result(answer{
+		status:     resp.StatusCode,
+		retryAfter: resp.Header.Get("Retry-After"),
+		header:     fullHeader(resp.Header),
+		body:       body,
+		tooLarge:   len(body) > c.MaxReplyBytes,
+		own:        func(b []byte) []byte { return b },
+	})
+}
+
+func fullHeader(h http.Header) iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for k, vs := range h {
+			for _, v := range vs {
+				if !yield(k, v) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// cause prefers why the context ended over what came of it.
+func cause(ctx context.Context, err error) error {
+	if c := context.Cause(ctx); c != nil {
+		return errors.Join(c, err)
+	}
+	return err
+}

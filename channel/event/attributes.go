@@ -1,0 +1,146 @@
+package event
+
+import (
+	"strings"
+	"time"
+)
+
+// Content types of CloudEvents over HTTP, v1.0.2, section 3.
+const (
+	StructuredContentType = "application/cloudevents+json"
+	batchContentType      = "application/cloudevents-batch"
+	structuredPrefix      = "application/cloudevents"
+)
+
+// MaxAttributes bounds the optional and extension attributes of one event, and
+// its transport headers as well.
+const MaxAttributes = 128
+
+const (
+	contentType = "content-type"
+	prefix      = "ce-"
+)
+
+// header is the name of an attribute in binary mode. The usual ones cost no
+// allocation.
+func header(attribute string) string {
+	switch attribute {
+	case "subject":
+		return "ce-subject"
+	case "time":
+		return "ce-time"
+	case "dataschema":
+		return "ce-dataschema"
+	case "schemaurl":
+		return "ce-schemaurl"
+	case "partitionkey":
+		return "ce-partitionkey"
+	case "traceparent":
+		return "ce-traceparent"
+	case "tracestate":
+		return "ce-tracestate"
+	case "sequence":
+		return "ce-sequence"
+	case "knativeerrordest":
+		return "ce-knativeerrordest"
+	case "knativeerrorcode":
+		return "ce-knativeerrorcode"
+	case "knativeerrordata":
+		return "ce-knativeerrordata"
+	}
+	return prefix + attribute
+}
+
+// transport tells whether a header travels beside the event (CONTRACT 6). name
+// is in lower case.
+func transport(name string) bool {
+	switch name {
+	case "traceparent", "tracestate", "baggage", "x-request-id":
+		return true
+	}
+	return strings.HasPrefix(name, "knative-") || strings.HasPrefix(name, "x-b3-")
+}
+
+// set takes one attribute, decoded, in lower case.
+func (e *Event) set(name, value string) error {
+	field := e.required(name)
+	if field != nil {
+		if *field != "" {
+			return invalid("attribute %s is given twice", name)
+		}
+		*field = value
+		return nil
+	}
+	if err := validName(name); err != nil {
+		return err
+	}
+	for i := range e.Attributes {
+		if e.Attributes[i].Name == name {
+			return invalid("attribute %s is given twice", name)
+		}
+	}
+	if len(e.Attributes) >= MaxAttributes {
+		return invalid("more than %d attributes", MaxAttributes)
+	}
+	e.Attributes = append(e.Attributes, Attribute{name, value})
+	return nil
+}
+
+func (e *Event) required(name string) *string {
+	switch name {
+	case "specversion":
+		return &e.SpecVersion
+	case "id":
+		return &e.ID
+	case "source":
+		return &e.Source
+	case "type":
+		return &e.Type
+	case "datacontenttype":
+		return &e.DataContentType
+	}
+	return nil
+}
+
+// validName applies CloudEvents 1.0.2, "Attribute naming convention". Longer
+// names than the 20 characters it recommends are let through, up to a bound.
+func validName(name string) error {
+	const longest = 128
+	if name == "" || len(name) > longest {
+		return invalid("attribute name %.32q has %d characters: want 1 to %d", name, len(name), longest)
+	}
+	if name == "data" {
+		return invalid("attribute name %q is reserved", name)
+	}
+	for i := range len(name) {
+		if c := name[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return invalid("attribute name %q: want lower-case letters a-z and digits only", name)
+		}
+	}
+	return nil
+}
+
+// validate checks what must be there once all attributes were set.
+func (e *Event) validate() error {
+	switch e.SpecVersion {
+	case "1.0", "0.3":
+	case "":
+		return invalid("attribute specversion is missing or empty: want 1.0 or 0.3")
+	default:
+		return invalid("specversion %.32q: want 1.0 or 0.3", e.SpecVersion)
+	}
+	switch {
+	case e.ID == "":
+		return invalid("attribute id is missing or empty")
+	case e.Source == "":
+		return invalid("attribute source is missing or empty")
+	case e.Type == "":
+		return invalid("attribute type is missing or empty")
+	}
+	if t := e.Get("time"); t != "" {
+		if _, err := time.Parse(time.RFC3339Nano, t); err != nil {
+			return invalid("attribute time %.64q: want a timestamp as in RFC 3339", t)
+		}
+	}
+	return nil
+}

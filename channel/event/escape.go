@@ -1,0 +1,88 @@
+package event
+
+import "strings"
+
+// Values of attributes in headers are percent-encoded: space, double quote,
+// percent, and everything outside the printable ASCII characters (CloudEvents
+// HTTP binding v1.0.2, section 3.1.3.2).
+
+const upperHex = "0123456789ABCDEF"
+
+func plain(c byte) bool { return c > ' ' && c < 0x7f && c != '"' && c != '%' }
+
+func escapes(s string) (n int) {
+	for i := range len(s) {
+		if !plain(s[i]) {
+			n++
+		}
+	}
+	return n
+}
+
+func escape(s string) string {
+	n := escapes(s)
+	if n == 0 {
+		return s
+	}
+	b := make([]byte, 0, len(s)+2*n)
+	for i := range len(s) {
+		if c := s[i]; plain(c) {
+			b = append(b, c)
+		} else {
+			b = append(b, '%', upperHex[c>>4], upperHex[c&15])
+		}
+	}
+	return string(b)
+}
+
+// unescape undoes double quotes with backslashes, which older senders use, and
+// then one round of percent-encoding. What is not well-formed stays as it is:
+// senders that do not encode are more common than those that encode wrongly.
+func unescape(s string) string {
+	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
+		s = unquote(s[1 : len(s)-1])
+	}
+	i := strings.IndexByte(s, '%')
+	if i < 0 {
+		return s
+	}
+	b := make([]byte, i, len(s))
+	copy(b, s)
+	for ; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if hi, lo := hexDigit(s[i+1]), hexDigit(s[i+2]); hi >= 0 && lo >= 0 {
+				b = append(b, byte(hi<<4|lo))
+				i += 2
+				continue
+			}
+		}
+		b = append(b, s[i])
+	}
+	return string(b)
+}
+
+func unquote(s string) string {
+	if strings.IndexByte(s, '\\') < 0 {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+1 < len(s) {
+			i++
+		}
+		b = append(b, s[i])
+	}
+	return string(b)
+}
+
+func hexDigit(c byte) int {
+	switch {
+	case c >= '0' && c <= '9':
+		return int(c - '0')
+	case c >= 'a' && c <= 'f':
+		return int(c-'a') + 10
+	case c >= 'A' && c <= 'F':
+		return int(c-'A') + 10
+	}
+	return -1
+}

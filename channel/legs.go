@@ -1,0 +1,293 @@
+package channel
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/channel/egress"
+	"github.com/sidestep-dev/sidestep/channel/event"
+)
+
+// How a task waits for the backend, or for a dead letter sink that has used up
+// its policy: for ever, ever longer, up to a bound.
+const (
+	parkPause    = 200 * time.Millisecond
+	parkPauseMax = 30 * time.Second
+)
+
+// toStep makes one attempt to have the step process the event.
+func (t *task) toStep(s *step) action {
+	if s.Subscriber == nil {
+		return t.answered(s, t.at.event)
+	}
+	if t.at.travel == Stored {
+		if a, ok := t.mayTry(s, &s.Policy); !ok {
+			return a
+		}
+		t.started = time.Now()
+	}
+	res := t.send(s, ToStep, s.Subscriber, t.at.event)
+	switch {
+	case res.Err == nil:
+		return t.answered(s, res.Reply)
+	case t.r.work.Err() != nil:
+		return endAs(GivenBack)
+	}
+	t.note(s, res)
+	if t.at.travel == ShortCircuited {
+		t.at.leg = ToSpill
+	}
+	return action{}
+}
+
+// mayTry tells whether the policy allows an attempt now. If not, the action
+// says what to do: wait for it, or give up on the destination.
+func (t *task) mayTry(s *step, p *egress.Policy) (action, bool) {
+	tried := &t.at.tried
+	if tried.Attempts == 0 {
+		return action{}, true
+	}
+	if tried.Attempts > p.Retry || !egress.Retryable(tried.Last) {
+		dest := ""
+		switch {
+		case t.at.leg == ToStep:
+			dest = s.Subscriber.URL
+		case s.Reply != nil:
+			dest = s.Reply.Target.URL
+		}
+		return t.fail(dest, tried.Last), false
+	}
+	if pause := time.Until(tried.NotBefore); pause > 0 {
+		return action{do: wait, wait: pause}, false
+	}
+	return action{}, true
+}
+
+// note counts a failed attempt, and sets when the next one may be made.
+func (t *task) note(s *step, res egress.Result) {
+	tried := &t.at.tried
+	tried.Attempts++
+	tried.Last = res
+	tried.Last.Attempts = tried.Attempts
+	tried.NotBefore = time.Now().Add(s.Policy.Pause(tried.Attempts, res.RetryAfter))
+}
+
+// fail gives up on a destination: what entered the step is a dead letter.
+func (t *task) fail(dest string, res egress.Result) action {
+	t.at.leg = ToDeadLetter
+	t.at.failed = failure{dest: dest, result: res}
+	t.at.tried = egress.Tried{}
+	t.at.pauses = 0
+	return action{}
+}
+
+// answered goes on with what a step answered, nil for nothing.
+func (t *task) answered(s *step, reply *event.Event) action {
+	t.ran = append(t.ran, s.UID)
+	if reply == nil || s.Reply == nil {
+		return endAs(Completed)
+	}
+	if reply != t.at.event {
+		n := int64(len(reply.Data))
+		t.r.d.Budget.Force(t.r.namespace, n)
+		t.charged += n
+	}
+	t.at.leg, t.at.reply, t.at.tried, t.at.pauses = ToReply, reply, egress.Tried{}, 0
+	if n := t.next(s, reply); n != nil {
+		t.at = position{leg: ToStep, uid: n.UID, travel: ShortCircuited, event: reply}
+	}
+	return action{}
+}
+
+// next is the step that reply may be handed to without being stored, or nil.
+func (t *task) next(s *step, reply *event.Event) *step {
+	n := s.next
+	if n == nil || len(t.ran) >= maxSteps || slices.Contains(t.ran, n.UID) {
+		return nil
+	}
+	if t.r.fetch.Err() != nil {
+		return nil // stopping: make it safe rather than go on
+	}
+	if time.Since(t.started) >= t.r.d.CheckpointAfter {
+		return nil // too much work at risk
+	}
+	if t.r.d.tight(reply) {
+		return nil // if trouble came, it could not be spilled
+	}
+	return n
+}
+
+// tight tells that e, with what was tried beside it, may exceed what the
+// backend takes.
+func (d *Dispatcher) tight(e *event.Event) bool {
+	return event.RecordSize(e) > d.limit-maxSpillHeader
+}
+
+// toReply hands the step's answer to where the subscription wants it.
+func (t *task) toReply(s *step) action {
+	if s.Reply == nil {
+		return endAs(Completed) // no longer wanted
+	}
+	if s.Reply.Channel != "" {
+		return t.publishReply(s)
+	}
+	if a, ok := t.mayTry(s, &s.Policy); !ok {
+		return a
+	}
+	res := t.send(s, ToReply, &s.Reply.Target, t.at.reply)
+	switch {
+	case res.Err == nil:
+		return endAs(Replied)
+	case t.r.work.Err() != nil:
+		return endAs(GivenBack)
+	}
+	t.note(s, res)
+	return action{}
+}
+
+func (t *task) publishReply(s *step) action {
+	if s.reply == nil {
+		return t.again() // its channel is not in the table (yet)
+	}
+	err := t.publish(s, ToReply, s.reply, t.at.reply)
+	switch {
+	case err == nil:
+		return endAs(Replied)
+	case errors.Is(err, backend.ErrTooLarge):
+		return t.fail(s.reply.URL, egress.Result{
+			Status: http.StatusRequestEntityTooLarge, Body: []byte(err.Error()), Attempts: 1, Err: err,
+		})
+	case gone(err):
+		return t.again()
+	}
+	return t.waitForBackend()
+}
+
+// toSpill stores the event in the channel of the step that it was entering,
+// with what was tried, and leaves the rest to the durable path.
+func (t *task) toSpill(s *step) action {
+	err := t.publish(s, ToSpill, s.channel, t.at.event, t.r.d.sign.header(t.at.event, s.UID, &t.at.tried))
+	switch {
+	case err == nil:
+		return endAs(Spilled)
+	case errors.Is(err, backend.ErrTooLarge):
+		// Cannot be by what next checked, unless the limit changed. Then
+		// the retries are made from here, and the record waits for them.
+		t.at.leg, t.at.travel = ToStep, Stored
+		return action{}
+	case gone(err):
+		return t.again()
+	}
+	return t.waitForBackend()
+}
+
+// toDeadLetter hands what entered the step to the dead letter sink. Only its
+// acceptance settles the record: when the policy is used up, the record is
+// parked and tries on.
+func (t *task) toDeadLetter(s *step) action {
+	f := &t.at.failed
+	if s.DeadLetter == nil {
+		t.r.d.Logger.Error("event dropped: it failed for good and there is no dead letter sink",
+			"channel", s.channel.log, "subscription", s.Namespace+"/"+s.Name,
+			"event", t.at.event.ID, "source", t.at.event.Source,
+			"destination", f.dest, "status", f.result.Status, "error", f.result.Err)
+		return endAs(Dropped)
+	}
+	if f.letter == nil {
+		f.letter = egress.DeadLetter(t.at.event, f.dest, f.result)
+	}
+	if s.DeadLetter.Channel != "" {
+		return t.publishDeadLetter(s)
+	}
+	tried := &t.at.tried
+	if tried.Attempts > 0 {
+		if pause := time.Until(tried.NotBefore); pause > 0 {
+			return action{do: wait, wait: pause, parked: tried.Attempts > s.Policy.Retry}
+		}
+	}
+	res := t.send(s, ToDeadLetter, &s.DeadLetter.Target, f.letter)
+	switch {
+	case res.Err == nil:
+		return endAs(DeadLettered)
+	case t.r.work.Err() != nil:
+		return endAs(GivenBack)
+	}
+	t.note(s, res)
+	if tried.Attempts > s.Policy.Retry || !egress.Retryable(res) {
+		tried.Attempts = max(tried.Attempts, s.Policy.Retry+1)
+		t.at.pauses++
+		tried.NotBefore = time.Now().Add(max(parked(t.at.pauses), res.RetryAfter))
+	}
+	return action{}
+}
+
+func (t *task) publishDeadLetter(s *step) action {
+	c := s.deadLetter
+	if c == nil {
+		return t.waitForBackend()
+	}
+	if err := t.publish(s, ToDeadLetter, c, t.at.failed.letter); err != nil {
+		return t.waitForBackend()
+	}
+	return endAs(DeadLettered)
+}
+
+// again runs the record anew by the table that comes: a channel that it needs
+// is not there.
+func (t *task) again() action {
+	pauses := t.at.pauses
+	t.begin()
+	t.at.pauses = pauses
+	return t.waitForBackend()
+}
+
+func (t *task) waitForBackend() action {
+	t.at.pauses++
+	return action{do: wait, wait: parked(t.at.pauses), parked: true}
+}
+
+// parked is the nth pause of a parked record, with jitter.
+func parked(n int) time.Duration {
+	d := min(parkPause<<min(n-1, 16), parkPauseMax)
+	return d/2 + rand.N(d/2)
+}
+
+// send makes one attempt over the wire.
+func (t *task) send(s *step, leg Leg, target *egress.Target, e *event.Event) egress.Result {
+	d := t.r.d
+	timeout := s.Policy.Timeout
+	if timeout == 0 {
+		timeout = d.AttemptTimeout
+	}
+	req := egress.Request{Target: target, Event: e, Namespace: s.Namespace, PreferReply: leg == ToStep}
+	start := time.Now()
+	res := d.Sender.Send(t.r.work, &req, s.Policy.Format, timeout)
+	res.Attempts = t.at.tried.Attempts + 1
+	d.Observer.Hop(&Hop{
+		Leg: leg, Travel: t.at.travel, Channel: s.channel, Subscription: s.Subscription, Event: e,
+		Start: start, Took: time.Since(start), Dest: target.URL, Result: &res,
+	})
+	return res
+}
+
+// publish stores e in a channel of ours.
+func (t *task) publish(s *step, leg Leg, c *Channel, e *event.Event, extra ...backend.Header) error {
+	d := t.r.d
+	rec := event.ToRecord(e, extra...)
+	rec.Dedup = dedup(t.rec, s.UID, leg)
+	start := time.Now()
+	err := d.Backend.Publish(t.r.work, c.log, &rec)
+	res := egress.Result{Attempts: t.at.pauses + 1, Err: err}
+	if err == nil {
+		res.Status = http.StatusAccepted
+	}
+	d.Observer.Hop(&Hop{
+		Leg: leg, Travel: t.at.travel, Channel: s.channel, Subscription: s.Subscription, Event: e,
+		Start: start, Took: time.Since(start), Dest: c.log, Result: &res,
+	})
+	return err
+}

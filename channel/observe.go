@@ -1,0 +1,98 @@
+package channel
+
+import (
+	"time"
+
+	"github.com/sidestep-dev/sidestep/channel/egress"
+	"github.com/sidestep-dev/sidestep/channel/event"
+)
+
+// Observer is told what happens to events, for metrics and traces. It is
+// called on the hot path from many goroutines at once: it must be quick, must
+// not block, and must not keep what the pointers refer to.
+type Observer interface {
+	// Hop is called after each attempt to hand an event to a step, a reply
+	// address or a dead letter sink outside, and after each publish in
+	// process to a channel of ours.
+	Hop(h *Hop)
+	// End is called when a record was settled, or given back unsettled.
+	End(e *End)
+}
+
+// Leg is what an attempt was for.
+type Leg uint8
+
+// The legs of an event's way.
+const (
+	ToStep Leg = iota
+	ToReply
+	ToDeadLetter
+	ToSpill
+)
+
+func (l Leg) String() string {
+	return [...]string{"step", "reply", "dead-letter", "spill"}[l]
+}
+
+// Travel is how an event came to the place where the attempt was made.
+type Travel uint8
+
+// The ways to travel.
+const (
+	Stored         Travel = iota // read from the log
+	ShortCircuited               // straight from the step before
+)
+
+func (t Travel) String() string {
+	return [...]string{"stored", "short-circuited"}[t]
+}
+
+// Hop is one attempt.
+type Hop struct {
+	Leg          Leg
+	Travel       Travel
+	Channel      *Channel
+	Subscription *Subscription
+	Event        *event.Event
+	Start        time.Time
+	Took         time.Duration
+	// Dest is the URL, or "namespace/name" for a channel of ours.
+	Dest   string
+	Result *egress.Result
+}
+
+// Ending is what became of a record.
+type Ending uint8
+
+// The endings.
+const (
+	Completed    Ending = iota // the last step had nothing more to say
+	Replied                    // the reply is at the next durable point
+	DeadLettered               // the dead letter sink took it
+	Dropped                    // failed for good, and no dead letter sink
+	Spilled                    // stored in the middle of a chain
+	Poisoned                   // not an event; nothing can be done with it
+	GivenBack                  // not settled: it comes back
+)
+
+func (e Ending) String() string {
+	return [...]string{
+		"completed", "replied", "dead-lettered", "dropped", "spilled", "poisoned", "given-back",
+	}[e]
+}
+
+// End is the end of a record's time with this process.
+type End struct {
+	Ending Ending
+	// Log and UID are the channel, and the subscription whose group
+	// delivered the record.
+	Log, UID string
+	// Steps were run; Took the time since the record was received.
+	Steps int
+	Took  time.Duration
+}
+
+type noObserver struct{}
+
+func (noObserver) Hop(*Hop) {}
+func (noObserver) End(*End) {}

@@ -1,0 +1,102 @@
+package channel
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/channel/event"
+)
+
+// How a publish from outside is tried again. It ends well within the
+// backends' deduplication window (10 s), so that a record that was stored
+// although its confirmation got lost is not stored twice.
+const (
+	publishHorizon = 3 * time.Second
+	publishPause   = 50 * time.Millisecond
+)
+
+// Publish stores e, which came from outside, in channel c of a View that the
+// caller holds. nil: it is durable. Errors are the backend's.
+func (d *Dispatcher) Publish(ctx context.Context, c *Channel, e *event.Event) error {
+	r := event.ToRecord(e)
+	// The nonce is per call and not derived from the event: the same event
+	// posted twice is two events.
+	r.Dedup = d.nonces.next()
+	err := d.Backend.Publish(ctx, c.log, &r)
+	if err == nil || !transient(err) {
+		return err
+	}
+	return d.publishAgain(ctx, c, &r, err)
+}
+
+func (d *Dispatcher) publishAgain(ctx context.Context, c *Channel, r *backend.Record, err error) error {
+	ctx, cancel := context.WithTimeout(ctx, publishHorizon)
+	defer cancel()
+	for pause := publishPause; ; pause *= 2 {
+		if !sleep(ctx, pause) {
+			return err
+		}
+		if err = d.Backend.Publish(ctx, c.log, r); err == nil || !transient(err) {
+			return err
+		}
+	}
+}
+
+// transient: trying again at once may help. A full backend does not get room
+// within the time that a client waits.
+func transient(err error) bool {
+	return errors.Is(err, backend.ErrUnavailable) && !errors.Is(err, backend.ErrFull)
+}
+
+// Room reports why ingress should take no events now, or nil.
+func (d *Dispatcher) Room() error { return d.Backend.Room() }
+
+// nonces makes Dedup keys that no other process and no other call makes.
+type nonces struct {
+	prefix string
+	n      atomic.Uint64
+}
+
+func (n *nonces) start() {
+	var b [8]byte
+	rand.Read(b[:]) // never fails: it crashes the program instead
+	n.prefix = "n" + hex.EncodeToString(b[:]) + "-"
+}
+
+func (n *nonces) next() string {
+	var buf [40]byte
+	return string(strconv.AppendUint(append(buf[:0], n.prefix...), n.n.Add(1), 36))
+}
+
+// dedup names what became of a record: a reply, spill or dead letter that is
+// published again after a crash is the same one.
+func dedup(rec *backend.Delivery, uid string, leg Leg) string {
+	var buf [128]byte
+	b := append(buf[:0], rec.Incarnation...)
+	b = strconv.AppendInt(append(b, '/'), int64(rec.Partition), 10)
+	b = strconv.AppendUint(append(b, '/'), rec.Offset, 10)
+	b = append(append(b, '/'), uid...)
+	b = strconv.AppendUint(append(b, '/'), uint64(leg), 10)
+	return string(b)
+}
+
+// sleep waits, and tells whether it waited to the end.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

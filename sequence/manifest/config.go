@@ -1,0 +1,290 @@
+package manifest
+
+import (
+	"errors"
+	"io"
+	"math"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sidestep-dev/sidestep/channel"
+)
+
+// The backends of this version.
+const (
+	BackendEmbedded = "embedded"
+	BackendNATS     = "nats"
+)
+
+// configName is the ConfigMap that configures Sidestep.
+const configName = "config-sidestep"
+
+// Config is what the ConfigMap config-sidestep says.
+type Config struct {
+	// Backend is BackendEmbedded, the default, or BackendNATS.
+	Backend  string
+	NATS     NATS
+	Dispatch Dispatch
+}
+
+// NATS is the data key nats: which server, and how it stores. Storage and Sync
+// are for the embedded server, too.
+type NATS struct {
+	// URL is one or more servers' (nats:// or tls://), separated by commas.
+	// Required for BackendNATS.
+	URL string
+	// CredentialsFile is the path of a .creds file, "" for none.
+	CredentialsFile string
+	// Replicas of each stream, 1 to 5; 0: the backend's default.
+	Replicas int
+	// Memory: streams are kept in memory and not in files.
+	Memory bool
+	// SyncAlways: every write reaches the disk before it is confirmed.
+	SyncAlways bool
+	// SyncInterval is how often writes reach the disk; 0: the server's
+	// default of 2 minutes.
+	SyncInterval time.Duration
+}
+
+// Dispatch is the data key dispatch.
+type Dispatch struct {
+	// MaxInFlight is how many records of one subscription may be under way;
+	// 0: the engine's default.
+	MaxInFlight int
+	// ByteBudget bounds the bytes of events in memory; 0: the engine's
+	// default.
+	ByteBudget int64
+	// ShortCircuit is for channels that do not say.
+	ShortCircuit channel.ShortCircuit
+	// CheckpointAfter bounds the work at risk. 0: the engine's default;
+	// negative (0s in the file): every hop is stored.
+	CheckpointAfter time.Duration
+	// DrainOnDelete is how long what was removed may take to finish.
+	DrainOnDelete time.Duration
+}
+
+func defaultConfig() Config {
+	return Config{Backend: BackendEmbedded, Dispatch: Dispatch{DrainOnDelete: 30 * time.Second}}
+}
+
+// decodeConfigMap reads the ConfigMap config-sidestep; there is no other.
+func (d *document) decodeConfigMap(root value) {
+	d.decodeMeta(root, subdomainName())
+	if d.meta.name != "" && d.meta.name != configName {
+		d.meta.nameAt.problem("the only ConfigMap that is read is %s, got %q", configName, d.meta.name)
+	}
+	if first := d.load.config; first != nil {
+		d.meta.nameAt.problem("there is another %s at %s:%d", configName, first.doc.file, first.line)
+		return
+	}
+	d.load.config = &d.meta.nameAt
+	c := &d.load.set.Config
+	var backendAt, namespacesAt value
+	root.object(d.fields(fields{
+		"immutable": ignored,
+		"data": func(v value) {
+			v.object(fields{
+				"backend":     func(v value) { backendAt, c.Backend = v, backend(v) },
+				"nats":        func(v value) { v.embedded(func(v value) { c.NATS = nats(v) }) },
+				"kafka":       func(v value) { v.embedded(kafka) },
+				"claim-check": func(v value) { v.embedded(claimCheck) },
+				"dispatch":    func(v value) { v.embedded(func(v value) { dispatch(v, &c.Dispatch) }) },
+				"namespaces":  func(v value) { namespacesAt = v },
+			})
+		},
+	}))
+	if namespacesAt.doc != nil {
+		namespacesAt.embedded(func(v value) { namespaces(v, c.Backend) })
+	}
+	if c.Backend == BackendNATS && c.NATS.URL == "" && !d.broken {
+		backendAt.problem("nats needs the url of a server, in the key nats")
+	}
+}
+
+// backend is the one chosen, or the default after a report.
+func backend(v value) string {
+	switch s := v.str(); s {
+	case BackendEmbedded, BackendNATS:
+		return s
+	case "kafka":
+		v.problem("kafka is not available in this version; use embedded or nats")
+	default:
+		if isString(v.node) {
+			v.problem("want embedded or nats, got %q", v.text())
+		}
+	}
+	return BackendEmbedded
+}
+
+func nats(v value) NATS {
+	var n NATS
+	v.object(fields{
+		"url": func(v value) {
+			n.URL = v.str()
+			checkServers(v, n.URL)
+		},
+		"credentialsFile": func(v value) { n.CredentialsFile = v.str() },
+		"credentials":     unavailable("a Secret cannot be read here; use credentialsFile"),
+		"tls":             unavailable("certificates of one's own are not available in this version"),
+		"replicas":        func(v value) { n.Replicas = int(v.integer(1, 5)) },
+		"storage":         func(v value) { n.Memory = v.oneOf("file", "memory") == "memory" },
+		"sync": func(v value) {
+			if s := v.str(); s == "always" {
+				n.SyncAlways = true
+			} else if isString(v.node) {
+				n.SyncInterval = goDuration(v, time.Second)
+			}
+		},
+	})
+	return n
+}
+
+// checkServers looks at each URL of a list with commas.
+func checkServers(v value, list string) {
+	if !isString(v.node) {
+		return
+	}
+	for s := range strings.SplitSeq(list, ",") {
+		u, err := url.Parse(strings.TrimSpace(s))
+		switch {
+		case err != nil:
+			v.problem("bad URL: %s", withoutURL(err))
+		case u.Scheme != "nats" && u.Scheme != "tls" || u.Hostname() == "":
+			v.problem("want nats://HOST:PORT or tls://HOST:PORT, got %q", u.Redacted())
+		}
+	}
+}
+
+// kafka checks the settings of a backend that cannot be chosen yet.
+func kafka(v value) {
+	v.object(fields{
+		"brokers": ignored, "sasl": ignored, "tls": ignored, "partitions": ignored,
+		"replicationFactor": ignored, "retention": ignored, "topicTemplate": ignored,
+	})
+}
+
+func claimCheck(v value) {
+	no := unavailable("claim checks are not available in this version")
+	v.object(fields{"store": no, "threshold": no, "ttl": no, "maxEventBytes": no})
+}
+
+func namespaces(v value, everywhere string) {
+	v.eachField(func(key string, ns value) {
+		labelName().check(ns, key)
+		ns.object(fields{"backend": func(v value) {
+			if s := v.str(); isString(v.node) && s != everywhere {
+				v.problem("a backend of its own for a namespace is not available in this version")
+			}
+		}})
+	})
+}
+
+func dispatch(v value, d *Dispatch) {
+	v.object(fields{
+		"maxInFlight": func(v value) { d.MaxInFlight = int(v.integer(1, 65536)) },
+		"byteBudget":  func(v value) { d.ByteBudget = byteCount(v, 1<<20) },
+		"routing":     unavailable("a choice of replicas is not available in this version"),
+		"shortCircuit": func(v value) {
+			d.ShortCircuit = shortCircuits()[v.oneOf("Colocated", "Always", "Never")]
+		},
+		"checkpointAfter": func(v value) {
+			if d.CheckpointAfter = goDuration(v, 0); d.CheckpointAfter == 0 {
+				d.CheckpointAfter = -1
+			}
+		},
+		"drainOnDelete": func(v value) { d.DrainOnDelete = goDuration(v, 0) },
+	})
+}
+
+func unavailable(why string) func(value) {
+	return func(v value) { v.problem("%s", why) }
+}
+
+// embedded reads YAML within a string. Lines are those of the file where the
+// string is a block of lines, and otherwise the string's own.
+func (v value) embedded(decode func(value)) {
+	text := v.str()
+	if !isString(v.node) {
+		return
+	}
+	inner := v
+	inner.offset = v.line - 1
+	if v.node.Style&yaml.LiteralStyle != 0 {
+		inner.offset = v.line // the text begins on the line after the '|'
+	}
+	decoder := yaml.NewDecoder(strings.NewReader(text))
+	var node, more yaml.Node
+	err := decoder.Decode(&node)
+	if errors.Is(err, io.EOF) {
+		return
+	}
+	if err == nil {
+		err = decoder.Decode(&more)
+		if err == nil {
+			v.problem("want one YAML document, got several")
+			return
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		p := syntaxProblem(v.doc.file, err)
+		inner.line = v.line
+		if p.Line > 0 {
+			inner.line = p.Line + inner.offset
+		}
+		inner.problem("%s", p.Message)
+		return
+	}
+	if node.Kind == yaml.DocumentNode && len(node.Content) > 0 {
+		decode(inner.of(node.Content[0]))
+	}
+}
+
+// goDuration reads a duration such as 500ms, 30s or 2m.
+func goDuration(v value, least time.Duration) time.Duration {
+	if v.node.Kind == yaml.ScalarNode && v.node.Value == "0" {
+		return max(least, 0)
+	}
+	s := v.str()
+	if !isString(v.node) {
+		return least
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < least {
+		v.problem("want a duration such as 500ms, 30s or 2m, at least %v, got %q", least, v.text())
+		return least
+	}
+	return d
+}
+
+// byteCount reads a number of bytes, such as 268435456 or 256Mi.
+func byteCount(v value, least int64) int64 {
+	if v.node.Kind != yaml.ScalarNode {
+		v.problem("want a number of bytes such as 256Mi, got %s", v.kind())
+		return least
+	}
+	digits, unit := v.node.Value, int64(1)
+	for i, suffix := range []string{"Ki", "Mi", "Gi", "Ti"} {
+		if rest, ok := strings.CutSuffix(digits, suffix); ok {
+			digits, unit = rest, 1<<(10*(i+1))
+			break
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n > math.MaxInt64/unit || n*unit < least {
+		v.problem("want a number of bytes such as 256Mi, at least %d, got %q", least, v.text())
+		return least
+	}
+	return n * unit
+}
+
+func shortCircuits() map[string]channel.ShortCircuit {
+	return map[string]channel.ShortCircuit{
+		"Colocated": channel.Colocated,
+		"Always":    channel.Always,
+		"Never":     channel.Never,
+	}
+}

@@ -61,6 +61,13 @@ func (l *lifecycle) apply(ctx context.Context, want *channel.Table, drain time.D
 	return l.state.save()
 }
 
+// uid is that of an object, kept from run to run.
+func (l *lifecycle) uid(kind, namespace, name string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state.uid(kind, namespace, name)
+}
+
 // ensure makes what is missing. A subscription is part of the table only when
 // its group has a position: an event published from then on reaches it.
 func (l *lifecycle) ensure(ctx context.Context, t *channel.Table) error {

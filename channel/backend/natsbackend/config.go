@@ -1,0 +1,126 @@
+package natsbackend
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Config of a connection. URL or Server is required; for all else the zero
+// value is a sound default.
+type Config struct {
+	// URL names the servers, separated by commas ("nats://a:4222,nats://b:4222").
+	URL string
+	// Server, if set, is an embedded server to use instead of URL.
+	Server *Server
+
+	// CredentialsFile is a file with a user's JWT and seed; NKeyFile one with
+	// a seed only. Token, User and Password are what they say.
+	CredentialsFile       string
+	NKeyFile              string
+	Token, User, Password string
+	// CAFile holds trusted authorities, CertFile and KeyFile a client's
+	// certificate (PEM).
+	CAFile, CertFile, KeyFile string
+
+	// Prefix begins the name of every stream and subject: letters, digits,
+	// '-' and '_'. "" means "sidestep".
+	Prefix string
+	// Replicas of every stream. 0 means 1.
+	Replicas int
+	// Memory keeps new streams in memory: what they hold is lost when the
+	// server stops.
+	Memory bool
+	// MaxRecordsPerLog bounds the records that one log keeps; JetStream
+	// cannot bound their bytes by log. Beyond it Publish says ErrFull. 0
+	// means 1,000,000; negative: no bound.
+	MaxRecordsPerLog int64
+	// MaxBytesPerShard bounds the bytes that the logs of one shard (of 64)
+	// keep together. Beyond it Publish says ErrFull. 0: no bound.
+	MaxBytesPerShard int64
+	// AckWait is how long the broker waits for a sign of life from the
+	// holder of a record before it gives the record to another. 0 means
+	// 10 s. It is fixed when a group is made.
+	AckWait time.Duration
+	// RequestTimeout bounds one exchange with the broker. 0 means 10 s.
+	RequestTimeout time.Duration
+
+	// Logger takes what happens to the connection. nil: nothing is logged.
+	Logger *slog.Logger
+}
+
+// Validate tells what is wrong, before anything is connected.
+func (c *Config) Validate() error {
+	if (c.URL == "") == (c.Server == nil) {
+		return errors.New("nats: exactly one of URL and Server is wanted")
+	}
+	for _, r := range c.Prefix {
+		if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_", r) {
+			return fmt.Errorf("nats: prefix %q: %q is not allowed in it", c.Prefix, r)
+		}
+	}
+	if c.Replicas < 0 || c.Replicas > 5 {
+		return fmt.Errorf("nats: %d replicas: 1 to 5 are possible", c.Replicas)
+	}
+	if c.AckWait != 0 && c.AckWait < time.Second {
+		return fmt.Errorf("nats: ack wait %v: at least 1s", c.AckWait)
+	}
+	if c.MaxBytesPerShard < 0 {
+		return fmt.Errorf("nats: %d bytes per shard", c.MaxBytesPerShard)
+	}
+	return nil
+}
+
+func (c Config) withDefaults() Config {
+	if c.Prefix == "" {
+		c.Prefix = "sidestep"
+	}
+	if c.Replicas == 0 {
+		c.Replicas = 1
+	}
+	if c.MaxRecordsPerLog == 0 {
+		c.MaxRecordsPerLog = 1_000_000
+	}
+	if c.AckWait == 0 {
+		c.AckWait = 10 * time.Second
+	}
+	if c.RequestTimeout == 0 {
+		c.RequestTimeout = 10 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// authentication returns the client options that identify us.
+func (c *Config) authentication() ([]nats.Option, error) {
+	var o []nats.Option
+	if c.CredentialsFile != "" {
+		o = append(o, nats.UserCredentials(c.CredentialsFile))
+	}
+	if c.NKeyFile != "" {
+		k, err := nats.NkeyOptionFromSeed(c.NKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("read nkey: %w", err)
+		}
+		o = append(o, k)
+	}
+	if c.Token != "" {
+		o = append(o, nats.Token(c.Token))
+	}
+	if c.User != "" {
+		o = append(o, nats.UserInfo(c.User, c.Password))
+	}
+	if c.CAFile != "" {
+		o = append(o, nats.RootCAs(c.CAFile))
+	}
+	if c.CertFile != "" {
+		o = append(o, nats.ClientCert(c.CertFile, c.KeyFile))
+	}
+	return o, nil
+}

@@ -1,0 +1,225 @@
+package natsbackend
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// ServerConfig of an embedded JetStream server. Dir is required.
+type ServerConfig struct {
+	// Dir holds the server's files. One process at a time may use it: the
+	// caller sees to that.
+	Dir string
+	// SyncAlways has every record reach the disk (fsync) before it is
+	// confirmed. Without it a record survives the death of any process,
+	// but not the loss of power.
+	SyncAlways bool
+	// SyncInterval is how often they do otherwise. 0: every 2 minutes.
+	SyncInterval time.Duration
+	// MaxPayload bounds a message, in bytes. 0 means 8 MiB.
+	MaxPayload int32
+	// Logger takes the server's warnings and errors. nil: nothing is logged.
+	Logger *slog.Logger
+}
+
+// defaultMaxPayload is the most that the server takes without a warning.
+const defaultMaxPayload = 8 << 20
+
+const (
+	serverReady = 30 * time.Second
+	// ackFlush is a little more than the server takes to write a consumer's
+	// acks to its file.
+	ackFlush = 150 * time.Millisecond
+)
+
+// Server is a JetStream server in this process with nobody else on it: it
+// listens on a free port of the loopback interface and wants a secret that
+// only this process has. Config.Server connects to it.
+type Server struct {
+	config ServerConfig
+	secret string
+	disk   *disk
+
+	mu      sync.Mutex
+	current *server.Server
+	stopped bool
+
+	stop context.CancelFunc
+	done sync.WaitGroup
+
+	// All who use the server are in this process. shards keeps two of them
+	// from changing one stream at the same time; fresh is for what the first
+	// does after those of the process before are dead.
+	shards [shardCount]sync.Mutex
+	fresh  sync.Once
+}
+
+// StartServer starts a server and returns once it is ready: after all records
+// in Dir were found. Close stops it.
+func StartServer(c ServerConfig) (*Server, error) {
+	if c.Dir == "" {
+		return nil, errors.New("nats: the embedded server needs a folder")
+	}
+	if c.MaxPayload == 0 {
+		c.MaxPayload = defaultMaxPayload
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("nats: make folder of the embedded server: %w", err)
+	}
+	s := &Server{config: c, secret: rand.Text(), disk: newDisk(c.Dir)}
+	var err error
+	if s.current, err = s.start(); err != nil {
+		return nil, err
+	}
+	var ctx context.Context
+	ctx, s.stop = context.WithCancel(context.Background())
+	s.done.Go(func() { s.watch(ctx) })
+	return s, nil
+}
+
+func (s *Server) start() (*server.Server, error) {
+	n, err := server.NewServer(&server.Options{
+		ServerName:    "sidestep-embedded",
+		Host:          "127.0.0.1",
+		Port:          server.RANDOM_PORT,
+		Authorization: s.secret,
+		JetStream:     true,
+		StoreDir:      filepath.Clean(s.config.Dir),
+		SyncAlways:    s.config.SyncAlways,
+		SyncInterval:  s.config.SyncInterval,
+		MaxPayload:    s.config.MaxPayload,
+		// The whole disk but what disk keeps free; the server's own default
+		// is a fraction of it.
+		JetStreamMaxStore: 1 << 62,
+		NoSigs:            true,
+		// A slow reader is this very process: it must not be cut off.
+		WriteDeadline: time.Minute,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("nats: configure the embedded server: %w", err)
+	}
+	n.SetLoggerV2(&logger{s.config.Logger}, false, false, false)
+	n.Start()
+	if !n.ReadyForConnections(serverReady) || !n.JetStreamEnabled() {
+		n.Shutdown()
+		return nil, fmt.Errorf("nats: the embedded server in %s did not become ready", s.config.Dir)
+	}
+	return n, nil
+}
+
+// InProcessConn implements nats.InProcessConnProvider: after the server was
+// started again it leads to the new one. The connection is one of TCP, since
+// the server's own in-process connection is a net.Pipe, which has no buffer
+// and makes every write wait for its reader.
+func (s *Server) InProcessConn() (net.Conn, error) {
+	s.mu.Lock()
+	n := s.current
+	s.mu.Unlock()
+	if n == nil || !n.Running() {
+		return nil, errors.New("nats: the embedded server is not running")
+	}
+	return net.Dial("tcp", n.Addr().String())
+}
+
+// watch looks after the disk, and brings the server back once it has turned
+// JetStream off because the disk was full.
+func (s *Server) watch(ctx context.Context) {
+	tick := time.NewTicker(diskInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		s.disk.look()
+		s.mu.Lock()
+		down := !s.stopped && (s.current == nil || !s.current.JetStreamEnabled())
+		s.mu.Unlock()
+		if down && s.disk.room(s.disk.reserve) == nil {
+			s.restart()
+		}
+	}
+}
+
+func (s *Server) restart() {
+	s.config.Logger.Warn("starting the embedded server again: it had turned its store off")
+	s.mu.Lock()
+	old := s.current
+	s.current = nil
+	s.mu.Unlock()
+	if old != nil {
+		old.Shutdown()
+		old.WaitForShutdown()
+	}
+	n, err := s.start()
+	if err != nil {
+		s.config.Logger.Error("the embedded server does not start; trying again", "error", err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		n.Shutdown()
+		return
+	}
+	s.current = n
+}
+
+// Close stops the server. Ending ctx only shortens the wait: the server then
+// goes on to close its files, and nothing is lost if the process ends first.
+func (s *Server) Close(ctx context.Context) error {
+	s.mu.Lock()
+	n, again := s.current, s.stopped
+	s.stopped = true
+	s.mu.Unlock()
+	if again {
+		return nil
+	}
+	s.stop()
+	s.done.Wait()
+	if n == nil {
+		return nil
+	}
+	// Acks that have arrived are in the files by then, whatever follows.
+	select {
+	case <-time.After(ackFlush):
+	case <-ctx.Done():
+	}
+	down := make(chan struct{})
+	go func() {
+		n.Shutdown()
+		n.WaitForShutdown()
+		close(down)
+	}()
+	// The server takes about 10 ms for each consumer.
+	select {
+	case <-down:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("nats: the embedded server is still closing its files: %w", context.Cause(ctx))
+	}
+}
+
+// logger passes what the server has to say to slog, without its notices.
+type logger struct{ log *slog.Logger }
+
+func (l *logger) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
+func (l *logger) Warnf(format string, v ...any)   { l.log.Warn(fmt.Sprintf(format, v...)) }
+func (l *logger) Fatalf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }
+func (l *logger) Errorf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }
+func (l *logger) Debugf(string, ...any)           {}
+func (l *logger) Tracef(string, ...any)           {}

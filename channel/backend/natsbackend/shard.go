@@ -1,0 +1,194 @@
+package natsbackend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/sidestep-dev/sidestep/channel/backend"
+)
+
+// duplicateWindow is the publish retry horizon (DESIGN 4).
+const duplicateWindow = 10 * time.Second
+
+// How long one process may take to change a stream's subjects, and how often
+// another looks whether it is done.
+const (
+	shardLease = 10 * time.Second
+	shardPoll  = 20 * time.Millisecond
+)
+
+// shard is one stream, which many logs share. Which logs it takes records for
+// is its list of subjects: a publish to any other subject fails at once, in
+// whatever process. JetStream changes the list as a whole, so changes are made
+// by one at a time, and those that wait meanwhile are made together.
+type shard struct {
+	b      *Backend
+	number int
+
+	mu    sync.Mutex
+	queue []*change
+	busy  bool
+}
+
+// change of one subject.
+type change struct {
+	subject string
+	add     bool
+	done    chan error
+}
+
+// add has the stream take records on subject; it makes the stream if needed.
+func (s *shard) add(ctx context.Context, subject string) error {
+	return s.change(ctx, &change{subject: subject, add: true, done: make(chan error, 1)})
+}
+
+// remove has publishes to subject fail. What is stored stays.
+func (s *shard) remove(ctx context.Context, subject string) error {
+	return s.change(ctx, &change{subject: subject, done: make(chan error, 1)})
+}
+
+func (s *shard) change(ctx context.Context, c *change) error {
+	s.mu.Lock()
+	s.queue = append(s.queue, c)
+	lead := !s.busy
+	s.busy = true
+	s.mu.Unlock()
+	if lead && !s.b.spawn(s.work) {
+		return fmt.Errorf("change subjects: %w", backend.ErrClosed)
+	}
+	select {
+	case err := <-c.done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("change subjects: %w", contextError(ctx))
+	}
+}
+
+// work makes changes until none are left.
+func (s *shard) work() {
+	for {
+		s.mu.Lock()
+		batch := s.queue
+		s.queue = nil
+		if len(batch) == 0 {
+			s.busy = false
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+		ctx, cancel := context.WithTimeout(s.b.ctx, s.b.config.RequestTimeout)
+		err := s.apply(ctx, batch)
+		cancel()
+		for _, c := range batch {
+			c.done <- err
+		}
+	}
+}
+
+// apply makes a batch of changes with the shard locked against others.
+func (s *shard) apply(ctx context.Context, batch []*change) error {
+	if e := s.b.config.Server; e != nil {
+		e.shards[s.number].Lock()
+		defer e.shards[s.number].Unlock()
+		return adminError("change subjects", s.update(ctx, batch))
+	}
+	l := s.b.newLease(fmt.Sprintf("shard.%02x", s.number), shardLease)
+	defer func() { l.release(context.WithoutCancel(ctx)) }()
+	for {
+		err := l.acquire(ctx)
+		if errors.Is(err, errConflict) {
+			if !sleep(ctx, shardPoll) {
+				return fmt.Errorf("change subjects: another process is at it: %w", contextError(ctx))
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.update(ctx, batch); err != nil {
+			return adminError("change subjects", err)
+		}
+		if l.held() {
+			return nil
+		}
+		// Somebody else may have changed the list at the same time.
+	}
+}
+
+// update reads the list and writes it if it changes.
+func (s *shard) update(ctx context.Context, batch []*change) error {
+	var was map[string]bool
+	stream, err := s.b.js.Stream(ctx, s.b.names.shardStream(s.number))
+	switch {
+	case err == nil:
+		was = set(stream.CachedInfo().Config.Subjects)
+	case !errors.Is(err, jetstream.ErrStreamNotFound):
+		return err
+	}
+	next := map[string]bool{s.b.names.idleSubject(s.number): true}
+	maps.Copy(next, was)
+	for _, c := range batch {
+		if c.add {
+			next[c.subject] = true
+		} else {
+			delete(next, c.subject)
+		}
+	}
+	if was != nil && maps.Equal(next, was) {
+		return nil
+	}
+	_, err = s.b.js.CreateOrUpdateStream(ctx, s.config(next))
+	return err
+}
+
+func (s *shard) config(subjects map[string]bool) jetstream.StreamConfig {
+	c := &s.b.config
+	sc := jetstream.StreamConfig{
+		Name:        s.b.names.shardStream(s.number),
+		Description: "Sidestep: records of the logs of one shard",
+		Subjects:    slices.Sorted(maps.Keys(subjects)),
+		// A record is kept until every group that existed has acked it.
+		Retention:  jetstream.InterestPolicy,
+		Discard:    jetstream.DiscardNew,
+		Duplicates: duplicateWindow,
+		Replicas:   c.Replicas,
+		MaxBytes:   c.MaxBytesPerShard,
+	}
+	if c.Memory {
+		sc.Storage = jetstream.MemoryStorage
+	}
+	if c.MaxBytesPerShard == 0 {
+		sc.MaxBytes = -1
+	}
+	if c.MaxRecordsPerLog > 0 {
+		sc.MaxMsgsPerSubject = c.MaxRecordsPerLog
+		sc.DiscardNewPerSubject = true
+	}
+	return sc
+}
+
+func set(items []string) map[string]bool {
+	m := make(map[string]bool, len(items))
+	for _, i := range items {
+		m[i] = true
+	}
+	return m
+}
+
+// sleep waits, and tells whether it waited to the end.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,81 @@
+package ingress
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/channel/event"
+)
+
+// How long a client is asked to wait. A full backend takes longer to get room
+// than a broker to come back.
+const (
+	retryAfter     = time.Second
+	retryAfterFull = 5 * time.Second
+)
+
+// refusal is an answer other than 202.
+type refusal struct {
+	status int
+	text   string
+	// retryAfter is 0 where coming again as it is will not help.
+	retryAfter time.Duration
+}
+
+func (r refusal) Error() string { return r.text }
+
+func tooLarge(size int64, limit int) refusal {
+	return refusal{
+		status: http.StatusRequestEntityTooLarge,
+		text:   fmt.Sprintf("the event has %d bytes: at most %d are accepted", size, limit),
+	}
+}
+
+// refuse answers with what err calls for and returns the status.
+func (x *exchange) refuse(err error) int {
+	if cause := x.request.Context().Err(); cause != nil {
+		return statusClientGone // nobody reads an answer
+	}
+	r := classify(err, x.MaxEventBytes)
+	if r.retryAfter > 0 {
+		x.writer.Header().Set("Retry-After", strconv.Itoa(int(r.retryAfter/time.Second)))
+	}
+	http.Error(x.writer, r.text, r.status)
+	return r.status
+}
+
+// classify is the table of CONTRACT section 6 for what can go wrong. The texts
+// tell a client what it can act on, and nothing about the inside.
+func classify(err error, limit int) refusal {
+	var r refusal
+	switch {
+	case errors.As(err, &r):
+		return r
+	case errors.Is(err, event.ErrNotCloudEvent), errors.Is(err, event.ErrInvalid), errors.Is(err, event.ErrBatch):
+		return refusal{status: http.StatusBadRequest, text: err.Error()}
+	case errors.Is(err, backend.ErrTooLarge):
+		return refusal{
+			status: http.StatusRequestEntityTooLarge,
+			text:   fmt.Sprintf("the event is too large for the backend: at most %d bytes are accepted", limit),
+		}
+	case errors.Is(err, backend.ErrNotFound):
+		return refusal{status: http.StatusNotFound, text: "the channel is being removed"}
+	case errors.Is(err, backend.ErrFull):
+		return refusal{
+			status:     http.StatusServiceUnavailable,
+			text:       "the backend is full; the event was not stored",
+			retryAfter: retryAfterFull,
+		}
+	}
+	// ErrUnavailable, ErrSealed (the log is about to move), ErrClosed, and
+	// whatever else keeps an event from being stored.
+	return refusal{
+		status:     http.StatusServiceUnavailable,
+		text:       "the backend did not confirm the event; send it again",
+		retryAfter: retryAfter,
+	}
+}

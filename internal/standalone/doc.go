@@ -1,0 +1,14 @@
+// Package standalone runs a whole channel in one process, from YAML files: what
+// the controller, the API server and the dispatcher do on a cluster.
+//
+//	files -- manifest.Load --> Set -- Table --> lifecycle --+--> backend: logs, groups
+//	  ^                                            ^        +--> Dispatcher.Apply
+//	  | fsnotify                                   |
+//	  +-- watcher (edits apply while it runs) -----+ state.json: UIDs, the last table,
+//	                                                 what drains
+//
+// # Goroutines
+//
+// Run starts and awaits: the ingress server, the admin server, the lifecycle
+// that removes what has drained, and the watcher of the files.
+package standalone

@@ -1,0 +1,301 @@
+package standalone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sidestep-dev/sidestep/channel"
+	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/channel/egress"
+	"github.com/sidestep-dev/sidestep/channel/ingress"
+	"github.com/sidestep-dev/sidestep/internal/budget"
+	"github.com/sidestep-dev/sidestep/internal/telemetry"
+	"github.com/sidestep-dev/sidestep/sequence/manifest"
+)
+
+// Bounds on clients of ingress and of the admin server.
+const (
+	readHeaderTimeout = 10 * time.Second
+	readTimeout       = 5 * time.Minute
+	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 64 << 10
+	// shutdownGrace is for what must not take long once draining is over.
+	shutdownGrace = 5 * time.Second
+)
+
+// process is a running standalone process.
+type process struct {
+	Config
+	set        *manifest.Set
+	state      *state
+	backend    backend.Backend
+	sender     *egress.Client
+	dispatcher *channel.Dispatcher
+	lifecycle  *lifecycle
+	ready      readiness
+	hops       telemetry.Hops
+	registry   *prometheus.Registry
+	metrics    *telemetry.Metrics
+	bytes      *budget.Budget
+	reloads    *prometheus.CounterVec
+	listener   net.Listener // ingress
+	admin      net.Listener
+	printed    []manifest.Address
+}
+
+// Run serves until ctx ends, and then stops in order. Problems with the files
+// are reported, as manifest.Problems, before anything is started or changed.
+func Run(ctx context.Context, c Config) (err error) {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	p := &process{Config: c, registry: prometheus.NewRegistry()}
+	if p.set, err = manifest.Load(c.Paths); err != nil {
+		return err
+	}
+	if c.SlipKey != "" {
+		if err := ensureSlipKey(c.SlipKey); err != nil {
+			return err
+		}
+	}
+	var undo closers
+	defer func() { err = errors.Join(err, undo.close()) }()
+	if err := p.open(ctx, &undo); err != nil {
+		return err
+	}
+	return p.serve(ctx)
+}
+
+// closers undo what was opened, the last first.
+type closers []func() error
+
+func (c *closers) add(f func() error) { *c = append(*c, f) }
+
+func (c *closers) close() error {
+	var errs []error
+	for _, f := range slices.Backward(*c) {
+		errs = append(errs, f())
+	}
+	return errors.Join(errs...)
+}
+
+// open makes all parts; none of them serves yet.
+func (p *process) open(ctx context.Context, undo *closers) (err error) {
+	if p.listener, err = net.Listen("tcp", p.Listen); err != nil {
+		return fmt.Errorf("listen for events: %w", err)
+	}
+	undo.add(closed(p.listener.Close))
+	if p.admin, err = net.Listen("tcp", p.Admin); err != nil {
+		return fmt.Errorf("listen for the admin server: %w", err)
+	}
+	undo.add(closed(p.admin.Close))
+	if p.Data == "" {
+		if p.Data, err = DefaultData(); err != nil {
+			return err
+		}
+	}
+	unlock, err := lockData(p.Data)
+	if err != nil {
+		return err
+	}
+	undo.add(func() error { unlock(); return nil })
+	if p.state, err = openState(p.Data); err != nil {
+		return err
+	}
+	if p.backend, err = p.openBackend(ctx, undo); err != nil {
+		return err
+	}
+	p.sender = egress.New(egress.Config{MaxReplyBytes: p.backend.Limits().MaxRecordBytes})
+	undo.add(func() error { p.sender.Close(); return nil })
+	return p.openDispatcher()
+}
+
+// closed passes over the error of what was closed before, in order.
+func closed(f func() error) func() error {
+	return func() error {
+		if err := f(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+func (p *process) openDispatcher() (err error) {
+	d := p.set.Config.Dispatch
+	total := d.ByteBudget
+	if total == 0 {
+		total = channel.DefaultBudget
+	}
+	p.bytes = budget.New(total)
+	p.metrics = telemetry.New(p.registry, &p.hops)
+	p.dispatcher, err = channel.New(channel.Config{
+		Backend:         p.backend,
+		Sender:          p.sender,
+		Key:             p.state.Key,
+		Budget:          p.bytes,
+		Window:          d.MaxInFlight,
+		CheckpointAfter: d.CheckpointAfter,
+		Observer:        p.metrics,
+		Logger:          p.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	gauges(p.registry, p.dispatcher, p.bytes)
+	p.reloads = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sidestep_reloads_total",
+		Help: "Times that the files were read again, by result.",
+	}, []string{"result"})
+	p.registry.MustRegister(p.reloads)
+	p.lifecycle = &lifecycle{
+		backend: p.backend, dispatcher: p.dispatcher, logger: p.Logger, state: p.state,
+	}
+	return nil
+}
+
+// serve runs all parts until ctx ends or one of them fails.
+func (p *process) serve(ctx context.Context) error {
+	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	var running sync.WaitGroup
+	defer running.Wait()
+	failed := make(chan error, 2)
+
+	events := p.server(p.ingress())
+	admin := p.server(adminHandler(&p.ready, p.dispatcher, p.registry, &p.hops))
+	admin.BaseContext = func(net.Listener) context.Context { return work }
+	start := func(s *http.Server, l net.Listener) {
+		running.Go(func() {
+			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("serve on %s: %w", l.Addr(), err)
+			}
+		})
+	}
+	start(admin, p.admin)
+	if err := p.reload(ctx, p.set); err != nil {
+		return errors.Join(err, p.stop(nil, admin, stop))
+	}
+	start(events, p.listener)
+	running.Go(func() { p.lifecycle.run(work) })
+	running.Go(func() {
+		if err := watch(work, p.Paths, p.Logger, func() { p.changed(work) }); err != nil {
+			p.Logger.Error("edits to the files will not be seen", "error", err)
+		}
+	})
+	p.ready.ready.Store(true)
+	p.Logger.Info("serving", "events", p.listener.Addr().String(), "admin", p.admin.Addr().String(),
+		"data", p.Data, "backend", p.set.Config.Backend)
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	return errors.Join(err, p.stop(events, admin, stop))
+}
+
+func (p *process) ingress() http.Handler {
+	return &ingress.Handler{
+		Dispatcher:    p.dispatcher,
+		Budget:        p.bytes,
+		MaxEventBytes: p.backend.Limits().MaxRecordBytes,
+		Observe: func(c *channel.Channel, status, bytes int, took time.Duration) {
+			var namespace, name string // empty for what is no channel
+			if c != nil {
+				namespace, name = c.Namespace, c.Name
+			}
+			p.metrics.Ingress(namespace, name, status, int64(bytes), took)
+		},
+	}
+}
+
+func (p *process) server(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(p.Logger.Handler(), slog.LevelDebug),
+	}
+}
+
+// stop ends what serve began, in order: unready; no more events from outside;
+// what is in flight, up to Drain; the rest.
+func (p *process) stop(events, admin *http.Server, stop context.CancelCauseFunc) error {
+	p.ready.stopping.Store(true)
+	p.Logger.Info("stopping", "drain", p.Drain)
+	ctx, cancel := context.WithTimeout(context.Background(), p.Drain)
+	defer cancel()
+	if events != nil {
+		if err := events.Shutdown(ctx); err != nil {
+			events.Close()
+		}
+	}
+	if err := p.dispatcher.Close(ctx); err != nil {
+		// Nothing is lost: it comes back with the next start.
+		p.Logger.Warn("not all that was in flight could be finished", "error", err)
+	}
+	stop(channel.ErrStopped)
+	ctx, cancel = context.WithTimeout(context.Background(), shutdownGrace)
+	defer cancel()
+	if err := admin.Shutdown(ctx); err != nil {
+		admin.Close()
+	}
+	return nil
+}
+
+// changed reads the files again. What is wrong with them changes nothing.
+func (p *process) changed(ctx context.Context) {
+	set, err := manifest.Load(p.Paths)
+	if err == nil {
+		p.warnRestart(set)
+		err = p.reload(ctx, set)
+	}
+	if err != nil {
+		p.reloads.WithLabelValues("failed").Inc()
+		p.Logger.Error("the files were changed, but not applied; going on as before", "error", err)
+		return
+	}
+	p.reloads.WithLabelValues("applied").Inc()
+	p.Logger.Info("applied the changed files", "content", set.String())
+}
+
+// warnRestart names what was edited that only a restart applies.
+func (p *process) warnRestart(set *manifest.Set) {
+	was, is := p.set.Config, set.Config
+	was.Dispatch.ShortCircuit, is.Dispatch.ShortCircuit = 0, 0
+	was.Dispatch.DrainOnDelete, is.Dispatch.DrainOnDelete = 0, 0
+	if was != is {
+		p.Logger.Warn("config-sidestep was changed in keys other than dispatch.shortCircuit and " +
+			"dispatch.drainOnDelete: restart to apply them")
+	}
+}
+
+// reload applies a set and prints the addresses that are new.
+func (p *process) reload(ctx context.Context, set *manifest.Set) error {
+	table, addresses, err := set.Table(manifest.TableOptions{
+		BaseURL: "http://" + p.listener.Addr().String(),
+		UID:     p.lifecycle.uid,
+	})
+	if err != nil {
+		return err
+	}
+	if err := p.lifecycle.apply(ctx, table, set.Config.Dispatch.DrainOnDelete); err != nil {
+		return err
+	}
+	fresh := slices.DeleteFunc(slices.Clone(addresses), func(a manifest.Address) bool {
+		return slices.Contains(p.printed, a)
+	})
+	p.printed = addresses
+	return printAddresses(p.Stdout, fresh, p.JSON)
+}

@@ -3,6 +3,7 @@ package egress
 import (
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"net/http"
 	"time"
@@ -22,6 +23,40 @@ type answer struct {
 	own func([]byte) []byte
 }
 
+// mayReply tells whether a status may come with a reply. 202 means accepted: its
+// body, if any, is not the answer.
+func mayReply(status int) bool {
+	return status >= 200 && status <= 299 && status != http.StatusAccepted && status != http.StatusNoContent
+}
+
+// maxDrain bounds what is read of a body for the connection's sake alone.
+const maxDrain = 64 << 10
+
+// readStart reads the first MaxErrorBody bytes of a body that is no reply; length
+// is negative if it is not known. The status has decided already, so that a body
+// without end must not hold up the attempt. end tells whether r was read to its
+// end, and the connection can be used again.
+func readStart(r io.Reader, length int64) (start []byte, end bool, err error) {
+	most := int64(MaxErrorBody)
+	if length >= 0 {
+		most = min(most, length)
+	}
+	start, err = io.ReadAll(io.LimitReader(r, most))
+	n := int64(len(start))
+	switch {
+	case err != nil:
+		return nil, false, err
+	case length < 0:
+		return start, n < most, nil
+	case n < most:
+		return nil, false, io.ErrUnexpectedEOF
+	case length > maxDrain:
+		return start, false, nil
+	}
+	_, err = io.CopyN(io.Discard, r, length-n)
+	return start, err == nil, nil
+}
+
 // result decides what a response means (CONTRACT 7).
 func result(a answer) Result {
 	r := Result{Status: a.status}
@@ -31,8 +66,7 @@ func result(a answer) Result {
 		r.Err = fmt.Errorf("%w: status %d", ErrStatus, a.status)
 		return r
 	}
-	// 202 means accepted: its body, if any, is not the answer.
-	if a.status == http.StatusAccepted || a.status == http.StatusNoContent {
+	if !mayReply(a.status) {
 		return r
 	}
 	if a.tooLarge {

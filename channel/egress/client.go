@@ -210,6 +210,9 @@ func (c *Client) addEndpoint(t Target) *endpoint {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return &endpoint{err: ErrClosed}
+	}
 	if e.err == nil {
 		e.host, e.path = u.Host, u.RequestURI()
 		proxy, err := c.Proxy(&http.Request{URL: u})

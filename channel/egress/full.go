@@ -11,8 +11,6 @@ import (
 	"iter"
 	"net/http"
 	"time"
-
-	"github.com/sidestep-dev/sidestep/channel/event"
 )
 
 // transport is called with c.mu held.
@@ -51,23 +49,20 @@ func (c *Client) transport(caCerts string) (*http.Transport, error) {
 func (c *Client) sendFull(ctx context.Context, e *endpoint, r *Request, f Format, timeout time.Duration) Result {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	body := r.Event.Data
-	if f == Structured {
-		body = event.AppendStructured(nil, r.Event)
-	}
+	header := make(http.Header, 8+len(r.Event.Attributes)+len(r.Event.Transport))
+	header.Set("User-Agent", "") // none, as on the lean path
+	// Not sent: it tells the transport that it may send again when a kept
+	// connection turns out to be closed, see errStale.
+	header["Idempotency-Key"] = nil
+	body := message(header.Add, r, f)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.Target.URL, bytes.NewReader(body))
 	if err != nil {
 		return Result{Err: fmt.Errorf("%w: %w", ErrTarget, err)}
 	}
-	req.Header.Set("User-Agent", "") // none, as on the lean path
-	setHeader(req.Header.Set, r)
-	if f == Structured {
-		req.Header.Set("Content-Type", event.StructuredContentType)
-		for _, t := range r.Event.Transport {
-			req.Header.Set(t.Name, t.Value)
-		}
-	} else {
-		event.AppendHTTPHeader(req.Header.Set, r.Event)
+	req.Header = header
+	if u := req.URL.User; u != nil {
+		password, _ := u.Password()
+		req.SetBasicAuth(u.Username(), password)
 	}
 	// RoundTrip and not Client.Do: redirects are not followed.
 	resp, err := e.transport.RoundTrip(req)
@@ -79,7 +74,13 @@ func (c *Client) sendFull(ctx context.Context, e *endpoint, r *Request, f Format
 }
 
 func (c *Client) fullResult(ctx context.Context, r *Request, resp *http.Response) Result {
-	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(c.MaxReplyBytes)+1))
+	var body []byte
+	var err error
+	if mayReply(resp.StatusCode) {
+		body, err = io.ReadAll(io.LimitReader(resp.Body, int64(c.MaxReplyBytes)+1))
+	} else {
+		body, _, err = readStart(resp.Body, resp.ContentLength)
+	}
 	if err != nil {
 		return Result{Err: fmt.Errorf("post to %s: read response: %w", r.Target.URL, cause(ctx, err))}
 	}

@@ -5,7 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
+	"net/http"
+	"net/http/httputil"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -81,21 +85,22 @@ func (c *Client) roundTrip(
 	}
 	w.Reset(nil)
 	c.buffers.writers.Put(w)
-	if err != nil {
-		return false, stale(cn, err)
-	}
-	br := c.buffers.reader(cn)
-	if _, err := br.Peek(1); err != nil {
-		c.release(br)
-		return false, stale(cn, err)
-	}
-	err = resp.ReadLimitBody(br, c.MaxReplyBytes)
-	clean := br.Buffered() == 0
-	c.release(br)
-	if err != nil {
+	if err != nil && isTimeout(err) {
 		return false, err
 	}
-	return clean && !resp.ConnectionClose(), nil
+	unsent := err
+	br := c.buffers.reader(cn)
+	defer c.release(br)
+	if _, err := br.Peek(1); err != nil {
+		return false, stale(cn, errors.Join(unsent, err))
+	}
+	// A server may answer and close before it has read everything, as with
+	// 413 or 401: the answer counts, and not that it hung up on us.
+	complete, err := receive(br, resp, c.MaxReplyBytes)
+	if err != nil {
+		return false, errors.Join(unsent, err)
+	}
+	return unsent == nil && complete && br.Buffered() == 0 && !resp.ConnectionClose(), nil
 }
 
 func (c *Client) release(br *bufio.Reader) {
@@ -103,14 +108,75 @@ func (c *Client) release(br *bufio.Reader) {
 	c.buffers.readers.Put(br)
 }
 
+// maxInformational bounds the 1xx responses before an answer. A step that is
+// kept alive by them sends one every few seconds.
+const maxInformational = 1024
+
+// receive reads a response: whole if its body may be a reply, else the beginning
+// of its body. It tells whether the response was read to its end.
+func receive(br *bufio.Reader, resp *fasthttp.Response, maxReply int) (complete bool, err error) {
+	h := &resp.Header
+	for n := 0; ; n++ {
+		if err := h.Read(br); err != nil {
+			return false, err
+		}
+		if s := h.StatusCode(); s < 100 || s > 199 || s == http.StatusSwitchingProtocols {
+			break
+		}
+		if n == maxInformational {
+			return false, fmt.Errorf("more than %d informational responses", n)
+		}
+	}
+	length := h.ContentLength()
+	switch s := h.StatusCode(); {
+	case s < 200 || s == http.StatusNoContent || s == http.StatusNotModified:
+		return s >= 200, nil // never has a body
+	case mayReply(s):
+		if err := resp.ReadBody(br, maxReply); err != nil {
+			return false, err
+		}
+		complete = true
+	default:
+		var body io.Reader = br
+		if length == chunked {
+			body = httputil.NewChunkedReader(br)
+		}
+		start, end, err := readStart(body, int64(length))
+		if err != nil {
+			return false, err
+		}
+		resp.SetBodyRaw(start)
+		complete = end
+	}
+	if length == chunked && complete {
+		return complete, unexpected(h.ReadTrailer(br))
+	}
+	return complete, nil
+}
+
+// chunked is what fasthttp gives as the length of a chunked body.
+const chunked = -1
+
+// unexpected: within a message the end of the stream is an error.
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
 // stale marks the errors of a kept connection that the other side may have
 // closed. A timeout is not one: the server had the event for so long.
 func stale(cn *conn, err error) error {
-	var t interface{ Timeout() bool }
-	if !cn.used || (errors.As(err, &t) && t.Timeout()) {
+	if !cn.used || isTimeout(err) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errStale, err)
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
 }
 
 // fill writes the request. Names are sent as they are, in lower case: HTTP does
@@ -122,27 +188,26 @@ func fill(req *fasthttp.Request, e *endpoint, r *Request, f Format) {
 	h.SetMethod(fasthttp.MethodPost)
 	h.SetRequestURI(e.path)
 	h.SetHost(e.host)
-	setHeader(h.Set, r)
-	if f == Structured {
-		h.SetContentType(event.StructuredContentType)
-		for _, t := range r.Event.Transport {
-			h.Set(t.Name, t.Value)
-		}
-		req.SetBodyRaw(event.AppendStructured(nil, r.Event))
-		return
-	}
-	event.AppendHTTPHeader(h.Set, r.Event)
-	req.SetBodyRaw(r.Event.Data)
+	req.SetBodyRaw(message(h.Add, r, f))
 }
 
-// setHeader sets what a delivery says beside the event.
-func setHeader(set func(name, value string), r *Request) {
+// message adds the headers of a request and returns its body.
+func message(add func(name, value string), r *Request, f Format) []byte {
 	if r.PreferReply {
-		set("prefer", "reply")
+		add("prefer", "reply")
 	}
 	if r.Namespace != "" {
-		set("kn-namespace", r.Namespace)
+		add("kn-namespace", r.Namespace)
 	}
+	if f == Binary && !event.StructuredOnly(r.Event) {
+		event.AppendHTTPHeader(add, r.Event)
+		return r.Event.Data
+	}
+	add("content-type", event.StructuredContentType)
+	for _, t := range r.Event.Transport {
+		add(t.Name, t.Value)
+	}
+	return event.AppendStructured(nil, r.Event)
 }
 
 func leanResult(resp *fasthttp.Response, err error) Result {
@@ -150,13 +215,24 @@ func leanResult(resp *fasthttp.Response, err error) Result {
 	body := resp.Body()
 	return result(answer{
 		status:     resp.StatusCode(),
-		retryAfter: view(resp.Header.Peek("Retry-After")),
+		retryAfter: peek(&resp.Header, "Retry-After"),
 		header:     headerOf(&resp.Header),
 		body:       body,
 		tooLarge:   tooLarge,
 		// The response goes back to its pool: a reply gets a copy.
 		own: func(b []byte) []byte { return append([]byte(nil), b...) },
 	})
+}
+
+// peek finds a header, whatever the case of its name: Peek itself does not,
+// since names are left as they came.
+func peek(h *fasthttp.ResponseHeader, name string) string {
+	for k, v := range headerOf(h) {
+		if strings.EqualFold(k, name) {
+			return v
+		}
+	}
+	return ""
 }
 
 // headerOf yields strings that alias the response: event.FromHTTP copies what

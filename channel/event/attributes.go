@@ -3,6 +3,7 @@ package event
 import (
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Content types of CloudEvents over HTTP, v1.0.2, section 3.
@@ -12,9 +13,13 @@ const (
 	structuredPrefix      = "application/cloudevents"
 )
 
-// MaxAttributes bounds the optional and extension attributes of one event, and
-// its transport headers as well.
+// MaxAttributes bounds the optional and extension attributes of one event that
+// comes in over HTTP, and its transport headers as well.
 const MaxAttributes = 128
+
+// maxRecordAttributes leaves room for what is added to an event on its way, the
+// extensions of a dead letter: what was let in must be readable from the log.
+const maxRecordAttributes = MaxAttributes + 16
 
 const (
 	contentType = "content-type"
@@ -52,24 +57,25 @@ func header(attribute string) string {
 }
 
 // transport tells whether a header travels beside the event (CONTRACT 6). name
-// is in lower case.
-func transport(name string) bool {
+// is in lower case. What HTTP would not carry is left behind.
+func transport(name, value string) bool {
 	switch name {
 	case "traceparent", "tracestate", "baggage", "x-request-id":
-		return true
+	default:
+		if !strings.HasPrefix(name, "knative-") && !strings.HasPrefix(name, "x-b3-") || !token(name) {
+			return false
+		}
 	}
-	return strings.HasPrefix(name, "knative-") || strings.HasPrefix(name, "x-b3-")
+	return fieldValue(value)
 }
 
-// set takes one attribute, decoded, in lower case.
-func (e *Event) set(name, value string) error {
-	field := e.required(name)
-	if field != nil {
-		if *field != "" {
-			return invalid("attribute %s is given twice", name)
-		}
-		*field = value
-		return nil
+// set takes one attribute, decoded, in lower case. most bounds their number.
+func (e *Event) set(name, value string, most int) error {
+	if !utf8.ValidString(value) {
+		return invalid("attribute %.32q is not in UTF-8", name)
+	}
+	if field := e.required(name); field != nil {
+		return setRequired(field, name, value)
 	}
 	if err := validName(name); err != nil {
 		return err
@@ -79,10 +85,23 @@ func (e *Event) set(name, value string) error {
 			return invalid("attribute %s is given twice", name)
 		}
 	}
-	if len(e.Attributes) >= MaxAttributes {
-		return invalid("more than %d attributes", MaxAttributes)
+	if len(e.Attributes) >= most {
+		return invalid("more than %d attributes", most)
 	}
 	e.Attributes = append(e.Attributes, Attribute{name, value})
+	return nil
+}
+
+func setRequired(field *string, name, value string) error {
+	switch {
+	case *field != "":
+		return invalid("attribute %s is given twice", name)
+	case value == "" && name == "datacontenttype":
+		return nil // the same as absent
+	case value == "":
+		return invalid("attribute %s is missing or empty", name)
+	}
+	*field = value
 	return nil
 }
 
@@ -137,10 +156,47 @@ func (e *Event) validate() error {
 	case e.Type == "":
 		return invalid("attribute type is missing or empty")
 	}
+	if !mediaType(e.DataContentType) {
+		return invalid("attribute datacontenttype %.64q: want a media type in printable ASCII", e.DataContentType)
+	}
 	if t := e.Get("time"); t != "" {
 		if _, err := time.Parse(time.RFC3339Nano, t); err != nil {
 			return invalid("attribute time %.64q: want a timestamp as in RFC 3339", t)
 		}
 	}
 	return nil
+}
+
+// mediaType tells whether a content type can be a header's value: from a JSON
+// body anything may come. It does not judge whether the type is a good one.
+func mediaType(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x7f {
+			return false
+		}
+	}
+	return fieldValue(s)
+}
+
+// fieldValue tells whether HTTP carries s unchanged as the value of a header
+// (RFC 9110, section 5.5).
+func fieldValue(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c == 0x7f || (c < ' ' && c != '\t') {
+			return false
+		}
+	}
+	return strings.Trim(s, " \t") == s
+}
+
+// token tells whether s can be the name of a header (RFC 9110, section 5.6.2).
+// s is in lower case.
+func token(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return s != ""
 }

@@ -8,6 +8,7 @@
 //	                               +--AppendStructured--------> structured mode
 //
 // Attributes and data are kept as they came: an event leaves as it entered,
-// byte for byte in its data and value for value in its attributes. The package
-// has no goroutines and no state.
+// byte for byte in its data and value for value in its attributes. (White space
+// around JSON data has no place in structured mode.) The package has no
+// goroutines and no state.
 package event

@@ -39,9 +39,7 @@ func escape(s string) string {
 // then one round of percent-encoding. What is not well-formed stays as it is:
 // senders that do not encode are more common than those that encode wrongly.
 func unescape(s string) string {
-	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
-		s = unquote(s[1 : len(s)-1])
-	}
+	s = unquote(s)
 	i := strings.IndexByte(s, '%')
 	if i < 0 {
 		return s
@@ -62,17 +60,38 @@ func unescape(s string) string {
 }
 
 func unquote(s string) string {
+	if !quoted(s) {
+		return s
+	}
+	s = s[1 : len(s)-1]
 	if strings.IndexByte(s, '\\') < 0 {
 		return s
 	}
 	b := make([]byte, 0, len(s))
 	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+1 < len(s) {
-			i++
+		if s[i] == '\\' {
+			i++ // there is a next one: s was quoted
 		}
 		b = append(b, s[i])
 	}
 	return string(b)
+}
+
+// quoted tells whether s is one quoted-string (RFC 7230, section 3.2.6) and not
+// a text that happens to begin and end with a quote.
+func quoted(s string) bool {
+	if len(s) < 2 || s[0] != '"' {
+		return false
+	}
+	for i := 1; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case '"':
+			return i == len(s)-1
+		}
+	}
+	return false
 }
 
 func hexDigit(c byte) int {

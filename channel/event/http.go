@@ -11,7 +11,7 @@ import (
 // The header's strings are copied. Errors: ErrNotCloudEvent, ErrBatch,
 // ErrInvalid.
 func FromHTTP(header iter.Seq2[string, string], body []byte) (*Event, error) {
-	a := arena{buf: make([]byte, 0, 512)}
+	a := arena{buf: make([]byte, 0, 512), low: make([]byte, 0, 48)}
 	e := &Event{Attributes: make([]Attribute, 0, 4)}
 	for name, value := range header {
 		if err := e.take(&a, name, value); err != nil {
@@ -41,9 +41,8 @@ func (e *Event) named() bool {
 
 // take looks at one header.
 func (e *Event) take(a *arena, name, value string) error {
-	var low [48]byte
-	n := lower(low[:0], name)
-	key := unsafe.String(unsafe.SliceData(n), len(n)) // of this call only
+	a.low = lower(a.low[:0], name)
+	key := unsafe.String(unsafe.SliceData(a.low), len(a.low)) // of this call only
 	switch {
 	case key == contentType:
 		e.DataContentType = a.add(value)
@@ -55,8 +54,8 @@ func (e *Event) take(a *arena, name, value string) error {
 		if e.required(attribute) == nil {
 			attribute = a.add(attribute)
 		}
-		return e.set(attribute, unescape(a.add(value)))
-	case transport(key):
+		return e.set(attribute, unescape(a.add(value)), MaxAttributes)
+	case transport(key, value):
 		if len(e.Transport) >= MaxAttributes {
 			return invalid("more than %d transport headers", MaxAttributes)
 		}
@@ -65,26 +64,35 @@ func (e *Event) take(a *arena, name, value string) error {
 	return nil
 }
 
-// AppendHTTPHeader sets e's headers in binary mode: attributes, Content-Type
-// and the transport headers, with names in lower case.
-func AppendHTTPHeader(set func(name, value string), e *Event) {
-	set("ce-specversion", e.SpecVersion)
-	set("ce-id", escape(e.ID))
-	set("ce-source", escape(e.Source))
-	set("ce-type", escape(e.Type))
+// StructuredOnly tells whether e cannot be sent in binary mode: its data is in a
+// CloudEvents format itself, and a receiver, who tells the modes apart by the
+// Content-Type, would take the inner event for the whole.
+func StructuredOnly(e *Event) bool { return hasMediaType(e.DataContentType, structuredPrefix) }
+
+// AppendHTTPHeader adds e's headers in binary mode: attributes, Content-Type and
+// the transport headers, with names in lower case. Names of transport headers
+// may repeat.
+func AppendHTTPHeader(add func(name, value string), e *Event) {
+	add("ce-specversion", e.SpecVersion)
+	add("ce-id", escape(e.ID))
+	add("ce-source", escape(e.Source))
+	add("ce-type", escape(e.Type))
 	if e.DataContentType != "" {
-		set(contentType, e.DataContentType)
+		add(contentType, e.DataContentType)
 	}
 	for i := range e.Attributes {
-		set(header(e.Attributes[i].Name), escape(e.Attributes[i].Value))
+		add(header(e.Attributes[i].Name), escape(e.Attributes[i].Value))
 	}
 	for i := range e.Transport {
-		set(e.Transport[i].Name, e.Transport[i].Value)
+		add(e.Transport[i].Name, e.Transport[i].Value)
 	}
 }
 
 // arena holds the strings of one event in few allocations.
-type arena struct{ buf []byte }
+type arena struct {
+	buf []byte
+	low []byte // scratch: a header's name in lower case
+}
 
 // add copies s. When the buffer is full a new one is begun: strings made
 // before keep the old one alive.

@@ -59,9 +59,9 @@ func (e *Event) keep(name, value string) error {
 		if name == "ce-datacontenttype" {
 			return nil
 		}
-		return e.set(name[len(prefix):], unescape(value))
+		return e.set(name[len(prefix):], unescape(value), maxRecordAttributes)
 	case strings.HasPrefix(name, internalPrefix):
-	case transport(name):
+	case transport(name, value):
 		e.Transport = append(e.Transport, Attribute{name, value})
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // fromStructured decodes the JSON format (CloudEvents JSON v1.0.2). Attributes
@@ -19,37 +20,42 @@ func (e *Event) fromStructured(body []byte) (*Event, error) {
 	case media != StructuredContentType:
 		return nil, invalid("content type %.64q: want %s", media, StructuredContentType)
 	}
+	if !utf8.Valid(body) {
+		return nil, invalid("body is not in UTF-8") // RFC 8259, section 8.1
+	}
 	out := &Event{Transport: e.Transport}
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(body, &members); err != nil {
-		return nil, invalid("body is not a JSON object: %w", err)
-	}
-	// A map has no order: give attributes one that does not change from
-	// attempt to attempt.
-	names := make([]string, 0, len(members))
-	for name := range members {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		if name == "data" || name == "data_base64" {
-			continue
+	var data, base64 json.RawMessage
+	err := members(body, func(name string, value json.RawMessage) error {
+		switch name {
+		case "data":
+			return once(&data, name, value)
+		case "data_base64":
+			return once(&base64, name, value)
 		}
-		value, present, err := attribute(name, members[name])
-		if err != nil {
-			return nil, err
+		text, present, err := attribute(name, value)
+		if err != nil || !present {
+			return err
 		}
-		if !present {
-			continue
-		}
-		if err := out.set(name, value); err != nil {
-			return nil, err
-		}
+		return out.set(name, text, MaxAttributes)
+	})
+	if err != nil {
+		return nil, err
 	}
 	if err := out.validate(); err != nil {
 		return nil, err
 	}
-	return out, out.structuredData(members["data"], members["data_base64"])
+	if err := out.structuredData(data, base64); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func once(to *json.RawMessage, name string, value json.RawMessage) error {
+	if *to != nil {
+		return invalid("member %s is given twice", name)
+	}
+	*to = value
+	return nil
 }
 
 // attribute reads a JSON value in the canonical string form of the CloudEvents
@@ -59,8 +65,7 @@ func attribute(name string, raw json.RawMessage) (value string, present bool, er
 	case c == 'n':
 		return "", false, nil
 	case c == '"':
-		err := json.Unmarshal(raw, &value)
-		return value, true, err
+		return text(raw), true, nil
 	case c == '{' || c == '[':
 		return "", false, invalid("attribute %.64s is a JSON object or array: want a string, a number or a boolean", name)
 	default:
@@ -87,11 +92,10 @@ func (e *Event) structuredData(data, b64 json.RawMessage) error {
 		e.DataContentType = "application/json"
 	}
 	if data[0] == '"' && !isJSON(e.DataContentType) {
-		var s string
-		if err := json.Unmarshal(data, &s); err != nil {
-			return invalid("data: %w", err)
+		s := text(data)
+		if s != "" {
+			e.Data = []byte(s)
 		}
-		e.Data = []byte(s)
 		return nil
 	}
 	e.Data = data
@@ -99,11 +103,10 @@ func (e *Event) structuredData(data, b64 json.RawMessage) error {
 }
 
 func (e *Event) decodeBase64(name string, raw json.RawMessage) error {
-	var s string
-	if err := json.Unmarshal(raw, &s); err != nil {
+	if raw[0] != '"' {
 		return invalid("%s: want a string", name)
 	}
-	b, err := base64.StdEncoding.DecodeString(s)
+	b, err := base64.StdEncoding.DecodeString(text(raw))
 	if err != nil {
 		return invalid("%s is not base64: %w", name, err)
 	}
@@ -138,7 +141,7 @@ func (e *Event) appendData(dst []byte) []byte {
 	switch {
 	case old && e.Get("datacontentencoding") != "":
 		return member(dst, "data", string(e.Data)) // encoded by who made it
-	case isJSON(e.DataContentType) && json.Valid(e.Data):
+	case isJSON(e.DataContentType) && embeddable(e.Data):
 		dst = append(dst, `"data":`...)
 		return append(dst, bytes.TrimSpace(e.Data)...)
 	case old:
@@ -150,19 +153,12 @@ func (e *Event) appendData(dst []byte) []byte {
 	return append(dst, '"')
 }
 
-func member(dst []byte, name, value string) []byte {
-	// Neither can fail: they are strings.
-	k, _ := json.Marshal(name)
-	v, _ := json.Marshal(value)
-	dst = append(append(dst, k...), ':')
-	return append(dst, v...)
+// embeddable tells whether data can be a JSON value within the envelope. null
+// cannot: there it means no data.
+func embeddable(data []byte) bool {
+	return json.Valid(data) && utf8.Valid(data) && !isNull(bytes.TrimSpace(data))
 }
 
-func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
-
-// isJSON tells whether a media type is JSON (RFC 6839 for the suffix).
-func isJSON(contentType string) bool {
-	media, _, _ := strings.Cut(contentType, ";")
-	media = strings.ToLower(strings.TrimSpace(media))
-	return strings.HasSuffix(media, "/json") || strings.HasSuffix(media, "+json")
+func member(dst []byte, name, value string) []byte {
+	return appendString(append(appendString(dst, name), ':'), value)
 }

@@ -13,6 +13,7 @@ package budget
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -42,7 +43,7 @@ type queue struct {
 type waiter struct {
 	n       int64
 	granted chan struct{}
-	done    bool
+	done    bool // granted; guarded by Budget.mu
 }
 
 // quantum is what a namespace may take in one turn, in bytes.
@@ -101,7 +102,10 @@ func (b *Budget) Acquire(ctx context.Context, namespace string, n int64) error {
 	if w.done {
 		return nil // granted at the same moment: it is the caller's
 	}
-	w.done = true
+	// Nothing of w stays behind: whoever keeps trying while the budget is
+	// used up must not fill the memory with what has given up.
+	q := b.queues[namespace]
+	q.waiters = slices.DeleteFunc(q.waiters, func(o *waiter) bool { return o == w })
 	b.grant() // w may have been the one that the others waited behind
 	return context.Cause(ctx)
 }
@@ -139,9 +143,6 @@ func (b *Budget) Release(_ string, n int64) {
 func (b *Budget) grant() {
 	for len(b.turns) > 0 {
 		q := b.turns[0]
-		for len(q.waiters) > 0 && q.waiters[0].done {
-			q.waiters = q.waiters[1:] // gave up
-		}
 		if len(q.waiters) == 0 {
 			b.turns = b.turns[1:]
 			delete(b.queues, q.namespace)

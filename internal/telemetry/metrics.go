@@ -77,20 +77,28 @@ func New(r prometheus.Registerer, hops *Hops) *Metrics {
 
 // Ingress counts a request; channel is "" where none was found.
 func (m *Metrics) Ingress(namespace, channel string, status int, bytes int64, took time.Duration) {
-	m.ingress.WithLabelValues(namespace, channel, strconv.Itoa(status)).Inc()
+	m.ingress.WithLabelValues(namespace, channel, statusLabel(status)).Inc()
 	if status < 300 {
 		m.ingressSize.Observe(float64(bytes))
 		m.ingressTook.Observe(took.Seconds())
 	}
 }
 
+// statusLabel is bounded: a step can answer any number.
+func statusLabel(status int) string {
+	switch {
+	case status == 0:
+		return "none" // no answer
+	case status < 100 || status > 599:
+		return "other"
+	}
+	return strconv.Itoa(status)
+}
+
 // Hop implements channel.Observer.
 func (m *Metrics) Hop(h *channel.Hop) {
 	leg := h.Leg.String()
-	code := "none" // no answer
-	if h.Result.Status != 0 {
-		code = strconv.Itoa(h.Result.Status)
-	}
+	code := statusLabel(h.Result.Status)
 	c := h.Channel
 	m.dispatch.WithLabelValues(c.Namespace, c.Name, leg).Observe(h.Took.Seconds())
 	m.attempts.WithLabelValues(c.Namespace, c.Name, leg, h.Travel.String(), code).Inc()

@@ -39,8 +39,14 @@ type log struct {
 	sealed      bool
 	next        uint64
 	groups      map[string]*group
-	seen        map[string]time.Time // Dedup
+	seen        map[string]struct{} // Dedup of the last dedupWindow
+	seenAt      []seenAt            // the same, oldest first
 	records     map[uint64]*record
+}
+
+type seenAt struct {
+	dedup string
+	at    time.Time
 }
 
 type record struct {
@@ -85,11 +91,21 @@ func (s *Store) ensureLog(l backend.Log) backend.Incarnation {
 		incarnation: backend.Incarnation(rand.Text()),
 		ordered:     l.Ordered,
 		groups:      make(map[string]*group),
-		seen:        make(map[string]time.Time),
+		seen:        make(map[string]struct{}),
 		records:     make(map[uint64]*record),
 	}
 	s.logs[l.Name] = n
 	return n.incarnation
+}
+
+func (s *Store) deleteGroup(l *log, name string) {
+	g := l.groups[name]
+	for _, p := range g.pending {
+		s.unref(l, p.rec)
+	}
+	g.pending = nil // an ack that comes late finds nothing
+	delete(l.groups, name)
+	s.wake()
 }
 
 func (s *Store) deleteLog(name string) {
@@ -100,6 +116,7 @@ func (s *Store) deleteLog(name string) {
 	for _, r := range l.records {
 		s.bytes -= int64(r.Size())
 	}
+	clear(l.records) // an ack that comes late must not count them again
 	delete(s.logs, name)
 	s.wake()
 }
@@ -149,7 +166,8 @@ func (s *Store) publish(name string, r *backend.Record) error {
 		}
 	}
 	if r.Dedup != "" {
-		l.seen[r.Dedup] = time.Now()
+		l.seen[r.Dedup] = struct{}{}
+		l.seenAt = append(l.seenAt, seenAt{r.Dedup, time.Now()})
 	}
 	l.next++
 	if len(l.groups) == 0 {
@@ -166,11 +184,9 @@ func (s *Store) publish(name string, r *backend.Record) error {
 }
 
 func (l *log) duplicate(dedup string) bool {
-	now := time.Now()
-	for k, t := range l.seen {
-		if now.Sub(t) > dedupWindow {
-			delete(l.seen, k)
-		}
+	for len(l.seenAt) > 0 && time.Since(l.seenAt[0].at) > dedupWindow {
+		delete(l.seen, l.seenAt[0].dedup)
+		l.seenAt = l.seenAt[1:]
 	}
 	_, dup := l.seen[dedup]
 	return dup && dedup != ""
@@ -197,7 +213,7 @@ func (s *Store) deliver(l *log, g *group, sub *subscription) *backend.Delivery {
 		}
 		p.holder = sub
 		d := &backend.Delivery{
-			Record:      p.rec.Record,
+			Record:      copyOf(&p.rec.Record), // the member owns it
 			Incarnation: l.incarnation,
 			Offset:      p.rec.offset,
 			Redelivered: p.redelivered,

@@ -1,0 +1,58 @@
+# Everything a developer types. "make help" lists it.
+
+GO       ?= go
+FUZZTIME ?= 10s
+ROUNDS   ?= 10
+
+# Tools are run at a fixed version, from source.
+GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# The modules beside the main one: what they need stays out of it.
+MODULES := hack/bench hack/conformance
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run build test test-long lint fuzz bench-hop bench generate clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: ## send real events through the sample flows, print their ways, exit
+	@$(GO) run ./hack/demo
+
+run: ## the same, but stay up and print the curl line to try
+	@$(GO) run ./hack/demo --stay
+
+build: ## build bin/dispatcher
+	$(GO) build -trimpath -o bin/ ./cmd/...
+
+test: ## every test, with the race detector, in random order
+	$(GO) test -race -shuffle=on -timeout 20m ./...
+	@for m in $(MODULES); do echo "$(GO) -C $$m test ./..."; $(GO) -C $$m test -race -shuffle=on -timeout 20m ./... || exit 1; done
+
+test-long: ## the tests that kill processes, with larger counts (about 20 minutes)
+	SIDESTEP_LONG=1 $(GO) test -count=1 -timeout 60m -v ./cmd/dispatcher/
+
+lint: ## format, vet, staticcheck, tidy and generated files
+	@bad=$$($(GO) run $(GOFUMPT) -l .); test -z "$$bad" || { echo "not formatted (gofumpt):"; echo "$$bad"; exit 1; }
+	@for m in . $(MODULES); do \
+		echo "lint $$m"; \
+		$(GO) -C $$m vet ./... && $(GO) -C $$m mod tidy -diff && \
+		(cd $$m && $(GO) run $(STATICCHECK) ./...) || exit 1; \
+	done
+	@hack/check-generated
+
+fuzz: ## run each fuzz test for FUZZTIME (10s)
+	@hack/fuzz $(FUZZTIME)
+
+bench-hop: ## compare hops and throughput side by side (about 10 minutes); writes docs/perf.md
+	$(GO) -C hack/bench run ./hop -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
+
+bench: ## the microbenchmarks, with allocations
+	$(GO) test -run '^$$' -bench . -benchmem ./channel/...
+
+generate: ## make generated files anew
+	$(GO) generate ./...
+
+clean: ## remove what was built
+	rm -rf bin

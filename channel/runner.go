@@ -16,6 +16,10 @@ const (
 	subscribePauseMax = 10 * time.Second
 )
 
+// fetchBuffer is what one subscription may fetch ahead, in bytes. It is the fixed
+// buffer that a stream has beside the budget.
+const fetchBuffer = 256 << 10
+
 // recordOverhead is what a record in flight costs beside its own bytes.
 const recordOverhead = 4 << 10
 
@@ -69,7 +73,9 @@ func (r *runner) run() {
 	defer r.stop()
 	pause := subscribePause
 	for r.fetch.Err() == nil {
-		s, err := r.d.Backend.Subscribe(r.fetch, r.log, r.uid, backend.Options{Window: r.d.Window})
+		s, err := r.d.Backend.Subscribe(r.fetch, r.log, r.uid, backend.Options{
+			Window: r.d.Window, Buffer: fetchBuffer,
+		})
 		if err == nil {
 			r.err.Store(nil)
 			pause = subscribePause

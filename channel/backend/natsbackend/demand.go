@@ -17,6 +17,8 @@ const (
 	pullExpires   = 2 * time.Minute
 	pullHeartbeat = 30 * time.Second
 	pullSilence   = 2*pullHeartbeat + 5*time.Second
+	// pullLargeExpires is for a record that is known to be there.
+	pullLargeExpires = time.Second
 	// pullPause is between requests that the broker cannot serve.
 	pullPause = 250 * time.Millisecond
 )
@@ -34,27 +36,31 @@ type demand struct {
 	// oversize: the next record is larger than a request's limit in bytes,
 	// and is fetched by itself, without one.
 	oversize bool
+	queued   bool // for a place of Backend.large
 	notUntil time.Time
 }
 
-// pull is one request: for some records, up to some bytes.
+// pull is one request: for some records, up to some bytes; and what is left
+// of both.
 type pull struct {
 	id          uint64
 	batch, left int
+	bytes       int
 	large       bool
 	alive       time.Time
 }
 
 // got counts a record. It tells whether it is one that was asked for by
 // itself: its place in Backend.large is the record's from then on.
-func (d *demand) got() (large bool) {
+func (d *demand) got(size int, now time.Time) (large bool) {
 	if len(d.pulls) == 0 {
 		return false
 	}
 	p := &d.pulls[0]
 	p.left--
+	p.bytes -= size
 	d.asked--
-	p.alive = time.Now()
+	p.alive = now
 	if p.left > 0 {
 		return false
 	}
@@ -106,49 +112,79 @@ func (m *member) ask() {
 		m.askLarge()
 		return
 	}
-	half := max(1, m.buffer/maxPulls)
-	if m.readyBytes+(len(d.pulls)+1)*half > m.buffer && m.readyBytes+len(d.pulls) > 0 {
-		return // too much has not been received yet
-	}
+	half := m.buffer / maxPulls
 	switch len(d.pulls) {
 	case 0:
 		// A few free places are worth a request only if nothing is left.
 		if free < m.window/8 && len(m.ready) > 0 {
 			return
 		}
-		m.pull(pull{batch: (free + 1) / 2}, half)
-	case 1:
-		// The other one is well on its way.
-		if p := &d.pulls[0]; p.left <= p.batch/2 && (free >= m.window/8 || p.left == 0) {
-			m.pull(pull{batch: free}, half)
+		if m.readyBytes+half > m.buffer && m.readyBytes > 0 {
+			return // too much has not been received yet
 		}
+		m.pull(pull{batch: (free + 1) / 2, bytes: half})
+	case 1:
+		// Only if the other one is well on its way.
+		p := &d.pulls[0]
+		if (p.left > p.batch/2 && p.bytes > half/2) || free < m.window/8 {
+			return
+		}
+		if m.readyBytes+max(0, p.bytes)+half > m.buffer {
+			return
+		}
+		m.pull(pull{batch: free, bytes: half})
 	}
 }
 
-// askLarge requests one record of whatever size, if few others do.
+// askLarge requests one record of whatever size, once few enough others do.
 func (m *member) askLarge() {
-	if len(m.demand.pulls) > 0 {
+	if len(m.demand.pulls) > 0 || m.demand.queued {
 		return
 	}
 	select {
 	case m.b.large <- struct{}{}:
+		m.pullLarge()
 	default:
-		m.demand.notUntil = time.Now().Add(pullPause / 5)
+		m.demand.queued = m.b.spawn(m.queueLarge)
+	}
+}
+
+func (m *member) queueLarge() {
+	select {
+	case m.b.large <- struct{}{}:
+	case <-m.b.ctx.Done():
 		return
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.demand.queued = false
+	if m.err != nil || len(m.demand.pulls) > 0 || m.order != nil && !m.order.mayAsk() {
+		<-m.b.large
+		return
+	}
+	m.pullLarge()
+}
+
+// pullLarge has a place in Backend.large. The record was there a moment ago: if
+// another member took it, the request ends soon.
+func (m *member) pullLarge() {
 	m.demand.oversize = false
-	if !m.pull(pull{batch: 1, large: true}, 0) {
+	if !m.pull(pull{batch: 1, large: true}) {
 		<-m.b.large
 		m.demand.oversize = true
 	}
 }
 
-// pull sends a request. maxBytes 0: any size.
-func (m *member) pull(p pull, maxBytes int) bool {
+// pull sends a request. One for a large record has no limit in bytes.
+func (m *member) pull(p pull) bool {
 	d := &m.demand
 	d.last++
 	p.id, p.left, p.alive = d.last, p.batch, time.Now()
-	if !m.request(p.id, p.batch, maxBytes, pullExpires, pullHeartbeat) {
+	expires, heartbeat := pullExpires, pullHeartbeat
+	if p.large {
+		expires, heartbeat = pullLargeExpires, 0
+	}
+	if !m.request(p.id, p.batch, p.bytes, expires, heartbeat) {
 		d.notUntil = time.Now().Add(pullPause)
 		return false
 	}
@@ -194,7 +230,9 @@ func (m *member) status(msg *nats.Msg) {
 	case code == "404" || code == "408":
 		// Nothing came within its time.
 	case strings.Contains(text, "Exceeds MaxBytes"):
-		m.demand.oversize = known
+		// The next record does not fit into what is left of the request's
+		// bytes. If that is all of them, it fits into no other either.
+		m.demand.oversize = known && msg.Header.Get("Nats-Pending-Bytes") == strconv.Itoa(m.buffer/maxPulls)
 	case strings.Contains(text, "Batch Completed"):
 	default:
 		// The consumer was deleted, its leader moves, nobody serves

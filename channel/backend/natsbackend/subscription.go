@@ -13,6 +13,7 @@ import (
 const (
 	defaultWindow = 64
 	defaultBuffer = 64 << 10
+	minBuffer     = 1 << 10 // what a request can sensibly be limited to
 )
 
 // What a record's holder tells the broker.
@@ -82,6 +83,7 @@ func (b *Backend) Subscribe(ctx context.Context, log, group string, o backend.Op
 	if m.buffer <= 0 {
 		m.buffer = defaultBuffer
 	}
+	m.buffer = max(m.buffer, minBuffer)
 	if _, err := b.consumerInfo(ctx, m.stream, m.consumer); err != nil {
 		return nil, fmt.Errorf("subscribe to group %s of log %q: %w", group, log, err)
 	}
@@ -263,7 +265,8 @@ func (m *member) arrive(msg *nats.Msg) {
 		_ = m.b.nc.Publish(msg.Reply, nak)
 		return
 	}
-	large := m.demand.got()
+	now := time.Now()
+	large := m.demand.got(msg.Size(), now)
 	if m.again(msg, meta) {
 		if large {
 			<-m.b.large
@@ -271,7 +274,7 @@ func (m *member) arrive(msg *nats.Msg) {
 		m.ask()
 		return
 	}
-	h := &holding{m: m, meta: meta, reply: msg.Reply, msg: msg, touched: time.Now(), large: large}
+	h := &holding{m: m, meta: meta, reply: msg.Reply, msg: msg, touched: now, large: large}
 	m.held[meta.sequence] = h
 	m.ready = append(m.ready, h)
 	m.readyBytes += len(msg.Data)

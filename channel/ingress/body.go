@@ -99,7 +99,9 @@ func (b *body) fill() error {
 			copy(grown, b.bytes)
 			b.bytes = grown
 		}
-		n, err := b.x.request.Body.Read(b.bytes[len(b.bytes):cap(b.bytes)])
+		// Never more than shows that it is too much: net/http waits until
+		// what it was given is full of a chunk.
+		n, err := b.x.request.Body.Read(b.bytes[len(b.bytes):min(cap(b.bytes), limit+1)])
 		b.bytes = b.bytes[:len(b.bytes)+n]
 		if len(b.bytes) > limit {
 			return refusal{

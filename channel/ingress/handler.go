@@ -66,7 +66,6 @@ func (x *exchange) serve() int {
 	// The table is not held while a client takes its time to send: it would
 	// keep alive what was removed from it.
 	view := x.Dispatcher.Hold()
-	x.channel = nil
 	c, err := resolve(view, x.request)
 	view.Release()
 	if err != nil {

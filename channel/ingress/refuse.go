@@ -44,6 +44,11 @@ func (x *exchange) refuse(err error) int {
 	if r.retryAfter > 0 {
 		x.writer.Header().Set("Retry-After", strconv.Itoa(int(r.retryAfter/time.Second)))
 	}
+	if r.status == http.StatusRequestEntityTooLarge {
+		// As http.MaxBytesReader does: or else the server waits for more of
+		// the body, to keep the connection, before it answers.
+		x.writer.Header().Set("Connection", "close")
+	}
 	http.Error(x.writer, r.text, r.status)
 	return r.status
 }

@@ -27,7 +27,9 @@ func resolve(v *channel.View, r *http.Request) (*channel.Channel, error) {
 			text:   "no channel has the host " + host + "; by path it is /namespace/name",
 		}
 	}
-	namespace, name, ok := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	// One slash at the end is let through, as Knative's own channels do.
+	path := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	namespace, name, ok := strings.Cut(path, "/")
 	if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
 		return nil, refusal{
 			status: http.StatusBadRequest,

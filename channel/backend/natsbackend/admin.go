@@ -40,7 +40,7 @@ func (b *Backend) ensureLog(ctx context.Context, l backend.Log) (backend.Incarna
 	if e, err = b.catalog.write(ctx, e); err != nil {
 		return "", err
 	}
-	return e.Incarnation, b.shardOf(l.Name).add(ctx, b.names.logSubject(e.Incarnation))
+	return e.Incarnation, b.shards[e.shard].add(ctx, e.subject)
 }
 
 // DeleteLog implements backend.Admin.
@@ -67,14 +67,12 @@ func (b *Backend) DeleteLog(ctx context.Context, log string) error {
 // its subject, so that nothing more comes in; its consumers; its records. The
 // entry comes last, since it is what says that there is something to remove.
 func (b *Backend) finishDelete(ctx context.Context, e entry) (entry, error) {
-	subject := b.names.logSubject(e.Incarnation)
-	s := b.shardOf(e.Name)
-	if err := s.remove(ctx, subject); err != nil {
+	if err := b.shards[e.shard].remove(ctx, e.subject); err != nil {
 		return e, err
 	}
-	stream, err := b.js.Stream(ctx, b.names.shardStream(s.number))
+	stream, err := b.js.Stream(ctx, b.names.shardStream(e.shard))
 	if err == nil {
-		err = b.empty(ctx, stream, subject)
+		err = b.empty(ctx, stream, e.subject)
 	}
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return e, adminError("remove what a log held", err)
@@ -120,7 +118,7 @@ func (b *Backend) Seal(ctx context.Context, log string) error {
 			}
 		}
 		// Again even if it was sealed: whoever began it may have died.
-		return b.shardOf(log).remove(ctx, b.names.logSubject(e.Incarnation))
+		return b.shards[e.shard].remove(ctx, e.subject)
 	}
 }
 
@@ -132,7 +130,7 @@ func (b *Backend) EnsureGroup(ctx context.Context, log string, g backend.Group) 
 	}
 	err = b.createConsumer(ctx, e, g.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) && e.State == live {
-		if err = b.shardOf(log).add(ctx, b.names.logSubject(e.Incarnation)); err == nil {
+		if err = b.shards[e.shard].add(ctx, e.subject); err == nil {
 			err = b.createConsumer(ctx, e, g.Name)
 		}
 	}
@@ -145,10 +143,10 @@ func (b *Backend) EnsureGroup(ctx context.Context, log string, g backend.Group) 
 // createConsumer pins a start position: the server takes the sequence that
 // comes next as it makes the consumer.
 func (b *Backend) createConsumer(ctx context.Context, e entry, group string) error {
-	_, err := b.js.CreateConsumer(ctx, b.names.shardStream(b.shardOf(e.Name).number), jetstream.ConsumerConfig{
+	_, err := b.js.CreateConsumer(ctx, b.names.shardStream(e.shard), jetstream.ConsumerConfig{
 		Durable:       consumer(e.Incarnation, group),
 		Description:   group,
-		FilterSubject: b.names.logSubject(e.Incarnation),
+		FilterSubject: e.subject,
 		DeliverPolicy: jetstream.DeliverNewPolicy,
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       b.config.AckWait,
@@ -172,7 +170,7 @@ func (b *Backend) DeleteGroup(ctx context.Context, log, group string) error {
 		return nil
 	}
 	name := consumer(e.Incarnation, group)
-	err = b.js.DeleteConsumer(ctx, b.names.shardStream(b.shardOf(log).number), name)
+	err = b.js.DeleteConsumer(ctx, b.names.shardStream(e.shard), name)
 	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return adminError(fmt.Sprintf("delete group %s of log %q", group, log), err)
 	}
@@ -186,7 +184,7 @@ func (b *Backend) Lag(ctx context.Context, log, group string) (backend.Lag, erro
 	if err != nil {
 		return backend.Lag{}, fmt.Errorf("lag: %w", err)
 	}
-	stream := b.names.shardStream(b.shardOf(log).number)
+	stream := b.names.shardStream(e.shard)
 	i, err := b.consumerInfo(ctx, stream, consumer(e.Incarnation, group))
 	if err != nil {
 		return backend.Lag{}, fmt.Errorf("lag of group %s of log %q: %w", group, log, err)
@@ -201,7 +199,7 @@ func (b *Backend) Lag(ctx context.Context, log, group string) (backend.Lag, erro
 	if err != nil {
 		return lag, adminError("see the oldest record", err)
 	}
-	m, err := s.GetMsg(ctx, i.AckFloor.Stream+1, jetstream.WithGetMsgSubject(b.names.logSubject(e.Incarnation)))
+	m, err := s.GetMsg(ctx, i.AckFloor.Stream+1, jetstream.WithGetMsgSubject(e.subject))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return backend.Lag{}, nil // it was acked meanwhile
 	}

@@ -29,6 +29,8 @@ type Backend struct {
 	// large limits the records that are fetched although they exceed a
 	// member's buffer.
 	large chan struct{}
+	// unanchored are shards that are used again.
+	unanchored chan *shard
 
 	ctx     context.Context //nolint:containedctx // the Backend's life
 	stop    context.CancelCauseFunc
@@ -66,6 +68,7 @@ func Connect(ctx context.Context, c Config) (*Backend, error) {
 		config:     c.withDefaults(),
 		deliveries: make(chan *nats.Msg, deliveryQueue),
 		large:      make(chan struct{}, largeAtOnce),
+		unanchored: make(chan *shard, shardCount),
 		members:    make(map[*nats.Subscription]*member),
 		holder:     []byte(newIncarnation()),
 	}
@@ -83,6 +86,7 @@ func Connect(ctx context.Context, c Config) (*Backend, error) {
 	}
 	b.running.Go(b.hand)
 	b.running.Go(b.tick)
+	b.running.Go(b.anchor)
 	return b, nil
 }
 
@@ -122,7 +126,7 @@ func (b *Backend) options() ([]nats.Option, error) {
 		return nil, err
 	}
 	if s := b.config.Server; s != nil {
-		o = append(o, nats.InProcessServer(s), nats.Token(s.secret))
+		o = append(o, nats.InProcessServer(s))
 	}
 	return append(o,
 		nats.Name("sidestep"),
@@ -143,8 +147,6 @@ func (b *Backend) options() ([]nats.Option, error) {
 		}),
 	), nil
 }
-
-func (b *Backend) shardOf(log string) *shard { return &b.shards[shardOf(log)] }
 
 func (b *Backend) newLease(what string, ttl time.Duration) *lease {
 	return &lease{c: b.catalog, subject: b.names.lease(what), holder: b.holder, ttl: ttl}

@@ -33,6 +33,13 @@ type entry struct {
 	State       state               `json:"state"`
 
 	revision uint64
+	shard    int    // follows from the name
+	subject  string // follows from the incarnation
+}
+
+// complete sets what follows from the rest.
+func (e *entry) complete(n names) {
+	e.shard, e.subject = shardOf(e.Name), n.logSubject(e.Incarnation)
 }
 
 type state string
@@ -106,6 +113,7 @@ func (c *catalog) read(ctx context.Context, log string) (entry, error) {
 		return entry{}, fmt.Errorf("catalog entry of log %q: %w", log, err)
 	}
 	e.Name, e.revision = log, m.Sequence // JSON keeps only what is UTF-8
+	e.complete(c.names)
 	c.remember(e)
 	return e, nil
 }
@@ -131,6 +139,7 @@ func (c *catalog) write(ctx context.Context, e entry) (entry, error) {
 	if e.State == deleted {
 		o = append(o, jetstream.WithMsgTTL(forgetAfter))
 	}
+	e.complete(c.names)
 	if e.revision, err = c.put(ctx, c.names.logEntry(e.Name), data, e.revision, o...); err == nil {
 		c.remember(e)
 	}

@@ -34,9 +34,9 @@ func (n names) lease(what string) string { return n.prefix + ".catalog.lease." +
 // shardStream is the stream that holds the records of a shard's logs.
 func (n names) shardStream(shard int) string { return fmt.Sprintf("%s-%02x", n.prefix, shard) }
 
-// idleSubject keeps a shard's list of subjects from being empty, which would
-// mean the stream's name to the server.
-func (n names) idleSubject(shard int) string { return fmt.Sprintf("%s.idle.%02x", n.prefix, shard) }
+// anchorSubject is for a shard's anchor. It also keeps the list of subjects from
+// being empty, which would mean the stream's name to the server.
+func (n names) anchorSubject(shard int) string { return fmt.Sprintf("%s.anchor.%02x", n.prefix, shard) }
 
 // logSubject is where the records of one life of a log go. The name of the log
 // is no part of it: another life has another subject.

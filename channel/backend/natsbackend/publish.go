@@ -30,7 +30,8 @@ func (b *Backend) Publish(ctx context.Context, log string, r *backend.Record) er
 		return fmt.Errorf("publish: %w", err)
 	}
 	if e.State == live {
-		err = b.publisher.publish(ctx, b.names.logSubject(e.Incarnation), e.Incarnation, r)
+		b.shards[e.shard].use()
+		err = b.publisher.publish(ctx, e.subject, e.Incarnation, r)
 		if !errors.Is(err, errNobody) {
 			return err
 		}
@@ -50,11 +51,10 @@ func (b *Backend) publishAnew(ctx context.Context, log string, r *backend.Record
 	}
 	// The log lives. It lacks its subject if whoever made it died at that,
 	// and this adds it; if all is there, JetStream is away.
-	subject := b.names.logSubject(e.Incarnation)
-	if err := b.shardOf(log).add(ctx, subject); err != nil {
+	if err := b.shards[e.shard].add(ctx, e.subject); err != nil {
 		return fmt.Errorf("publish to log %q: %w", log, err)
 	}
-	if err = b.publisher.publish(ctx, subject, e.Incarnation, r); errors.Is(err, errNobody) {
+	if err = b.publisher.publish(ctx, e.subject, e.Incarnation, r); errors.Is(err, errNobody) {
 		err = fmt.Errorf("publish to log %q: %w", log, errors.Join(err, backend.ErrUnavailable))
 	}
 	return err

@@ -2,7 +2,6 @@ package natsbackend
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -43,11 +42,9 @@ const (
 )
 
 // Server is a JetStream server in this process with nobody else on it: it
-// listens on a free port of the loopback interface and wants a secret that
-// only this process has. Config.Server connects to it.
+// listens nowhere. Config.Server connects to it.
 type Server struct {
 	config ServerConfig
-	secret string
 	disk   *disk
 
 	mu      sync.Mutex
@@ -79,7 +76,7 @@ func StartServer(c ServerConfig) (*Server, error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("nats: make folder of the embedded server: %w", err)
 	}
-	s := &Server{config: c, secret: rand.Text(), disk: newDisk(c.Dir)}
+	s := &Server{config: c, disk: newDisk(c.Dir)}
 	var err error
 	if s.current, err = s.start(); err != nil {
 		return nil, err
@@ -92,15 +89,13 @@ func StartServer(c ServerConfig) (*Server, error) {
 
 func (s *Server) start() (*server.Server, error) {
 	n, err := server.NewServer(&server.Options{
-		ServerName:    "sidestep-embedded",
-		Host:          "127.0.0.1",
-		Port:          server.RANDOM_PORT,
-		Authorization: s.secret,
-		JetStream:     true,
-		StoreDir:      filepath.Clean(s.config.Dir),
-		SyncAlways:    s.config.SyncAlways,
-		SyncInterval:  s.config.SyncInterval,
-		MaxPayload:    s.config.MaxPayload,
+		ServerName:   "sidestep-embedded",
+		DontListen:   true,
+		JetStream:    true,
+		StoreDir:     filepath.Clean(s.config.Dir),
+		SyncAlways:   s.config.SyncAlways,
+		SyncInterval: s.config.SyncInterval,
+		MaxPayload:   s.config.MaxPayload,
 		// The whole disk but what disk keeps free; the server's own default
 		// is a fraction of it.
 		JetStreamMaxStore: 1 << 62,
@@ -121,9 +116,7 @@ func (s *Server) start() (*server.Server, error) {
 }
 
 // InProcessConn implements nats.InProcessConnProvider: after the server was
-// started again it leads to the new one. The connection is one of TCP, since
-// the server's own in-process connection is a net.Pipe, which has no buffer
-// and makes every write wait for its reader.
+// started again it leads to the new one.
 func (s *Server) InProcessConn() (net.Conn, error) {
 	s.mu.Lock()
 	n := s.current
@@ -131,7 +124,7 @@ func (s *Server) InProcessConn() (net.Conn, error) {
 	if n == nil || !n.Running() {
 		return nil, errors.New("nats: the embedded server is not running")
 	}
-	return net.Dial("tcp", n.Addr().String())
+	return n.InProcessConn()
 }
 
 // watch looks after the disk, and brings the server back once it has turned

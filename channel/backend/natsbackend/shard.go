@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -34,6 +35,12 @@ type shard struct {
 	mu    sync.Mutex
 	queue []*change
 	busy  bool
+
+	used atomic.Bool // a record was published to it of late
+
+	// Of Backend.anchor alone.
+	anchorable bool      // the anchor's consumer exists
+	anchored   time.Time // when the last anchor was left
 }
 
 // change of one subject.
@@ -131,7 +138,7 @@ func (s *shard) update(ctx context.Context, batch []*change) error {
 	case !errors.Is(err, jetstream.ErrStreamNotFound):
 		return err
 	}
-	next := map[string]bool{s.b.names.idleSubject(s.number): true}
+	next := map[string]bool{s.b.names.anchorSubject(s.number): true}
 	maps.Copy(next, was)
 	for _, c := range batch {
 		if c.add {
@@ -157,8 +164,10 @@ func (s *shard) config(subjects map[string]bool) jetstream.StreamConfig {
 		Retention:  jetstream.InterestPolicy,
 		Discard:    jetstream.DiscardNew,
 		Duplicates: duplicateWindow,
-		Replicas:   c.Replicas,
-		MaxBytes:   c.MaxBytesPerShard,
+		// For the anchor.
+		AllowMsgTTL: true,
+		Replicas:    c.Replicas,
+		MaxBytes:    c.MaxBytesPerShard,
 	}
 	if c.Memory {
 		sc.Storage = jetstream.MemoryStorage

@@ -69,7 +69,7 @@ func (b *Backend) Subscribe(ctx context.Context, log, group string, o backend.Op
 	}
 	m := &member{
 		b: b, entry: e,
-		stream:   b.names.shardStream(shardOf(log)),
+		stream:   b.names.shardStream(e.shard),
 		consumer: consumer(e.Incarnation, group),
 		window:   o.Window,
 		buffer:   o.Buffer,

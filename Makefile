@@ -12,7 +12,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 MODULES := hack/bench hack/conformance
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run build test test-long lint fuzz bench-hop bench generate clean
+.PHONY: help demo run build test test-long lint fuzz bench-hop bench-scale bench generate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ fuzz: ## run each fuzz test for FUZZTIME (10s)
 
 bench-hop: ## compare hops and throughput side by side (about 10 minutes); writes docs/perf.md
 	$(GO) -C hack/bench run ./hop -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
+
+bench-scale: ## measure 5,000 channels in one process (about 5 minutes); writes docs/perf.md
+	$(GO) run ./hack/scale -write docs/perf.md
 
 bench: ## the microbenchmarks, with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./channel/...

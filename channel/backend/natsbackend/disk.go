@@ -17,9 +17,9 @@ const diskInterval = 250 * time.Millisecond
 // small disk it is a tenth.
 const maxReserve = 64 << 20
 
-// disk watches the space that an embedded server has left. The server turns
-// its whole store off when a write fails, deliveries and acks included; so
-// nothing may be written that could fail.
+// disk watches the space that an embedded server has left. After a write that
+// fails the server takes nothing more until it is started again; so nothing may
+// be written that could fail.
 type disk struct {
 	dir     string
 	reserve int64 // below it nothing new is taken

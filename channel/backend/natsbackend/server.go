@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -127,8 +128,8 @@ func (s *Server) InProcessConn() (net.Conn, error) {
 	return n.InProcessConn()
 }
 
-// watch looks after the disk, and brings the server back once it has turned
-// JetStream off because the disk was full.
+// watch looks after the disk, and brings the server back once a full disk has
+// kept it from writing.
 func (s *Server) watch(ctx context.Context) {
 	tick := time.NewTicker(diskInterval)
 	defer tick.Stop()
@@ -139,17 +140,43 @@ func (s *Server) watch(ctx context.Context) {
 		case <-tick.C:
 		}
 		s.disk.look()
+		if s.disk.outside() != nil {
+			continue
+		}
 		s.mu.Lock()
-		down := !s.stopped && (s.current == nil || !s.current.JetStreamEnabled())
+		n, stopped := s.current, s.stopped
 		s.mu.Unlock()
-		if down && s.disk.room(s.disk.reserve) == nil {
-			s.restart()
+		if stopped {
+			return
+		}
+		if err := broken(n); err != nil {
+			s.restart(err)
 		}
 	}
 }
 
-func (s *Server) restart() {
-	s.config.Logger.Warn("starting the embedded server again: it had turned its store off")
+// broken tells why n cannot store records any more, or nil. A stream that could
+// not be written once takes nothing from then on, and does not even answer,
+// while its server goes on; only the server's health tells.
+func broken(n *server.Server) error {
+	switch {
+	case n == nil:
+		return errors.New("it did not start")
+	case !n.JetStreamEnabled():
+		return errors.New("it has turned its store off")
+	}
+	for _, e := range n.Healthz(&server.HealthzOptions{Details: true}).Errors {
+		// Other errors pass by themselves, as that of a stream which is being
+		// made, or would be the same after a restart.
+		if e.Type == server.HealthzErrorStream && strings.Contains(e.Error, "write error") {
+			return errors.New(e.Error)
+		}
+	}
+	return nil
+}
+
+func (s *Server) restart(why error) {
+	s.config.Logger.Warn("starting the embedded server again", "reason", why)
 	s.mu.Lock()
 	old := s.current
 	s.current = nil

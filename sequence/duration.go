@@ -27,6 +27,7 @@ type unit struct {
 
 // dateUnits and timeUnits are in the order in which a duration names them.
 func dateUnits() []unit { return []unit{{'Y', year}, {'M', month}, {'W', 7 * day}, {'D', day}} }
+
 func timeUnits() []unit {
 	return []unit{{'H', time.Hour}, {'M', time.Minute}, {'S', time.Second}}
 }

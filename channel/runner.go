@@ -34,7 +34,8 @@ type runner struct {
 	fetch, work context.Context //nolint:containedctx // the runner's life
 	stop        context.CancelFunc
 
-	slots    chan struct{} // one for each record in flight
+	slots    chan struct{} // one for each record in flight, and one to fetch
+	inFlight atomic.Int64
 	parked   atomic.Int64
 	unparked chan struct{} // wakes the fetching goroutine, one place
 	err      atomic.Pointer[error]
@@ -134,6 +135,7 @@ func (r *runner) admit() error {
 
 func (r *runner) start(t *task) {
 	r.tasks.Add(1)
+	r.inFlight.Add(1)
 	if r.keys != nil && t.rec.Key != "" && !r.keys.enter(t.rec.Key, t) {
 		return // runs after those of its key that came before
 	}
@@ -144,6 +146,7 @@ func (r *runner) start(t *task) {
 func (r *runner) finish(t *task) {
 	r.park(t, false)
 	r.d.Budget.Release(r.namespace, t.charged)
+	r.inFlight.Add(-1)
 	<-r.slots
 	if r.keys != nil && t.rec.Key != "" {
 		if next := r.keys.leave(t.rec.Key); next != nil {
@@ -171,11 +174,7 @@ func (r *runner) park(t *task, parked bool) {
 }
 
 func (r *runner) state() State {
-	s := State{InFlight: len(r.slots), Parked: int(r.parked.Load())}
-	if r.fetch.Err() == nil {
-		// The fetching goroutine holds a place for the record it waits for.
-		s.InFlight = max(0, s.InFlight-1)
-	}
+	s := State{InFlight: int(r.inFlight.Load()), Parked: int(r.parked.Load())}
 	if err := r.err.Load(); err != nil {
 		s.Err = *err
 	}

@@ -7,6 +7,12 @@
 //	  +-- watcher (edits apply while it runs) -----+ state.json: UIDs, the last table,
 //	                                                 what drains
 //
+// # Removal
+//
+// What was removed from the files drains first: a flow from its beginning to its
+// end, each channel once nothing leads to it any more and its groups have settled
+// all, or when dispatch.drainOnDelete is over. Its position then goes at once.
+//
 // # Goroutines
 //
 // Run starts and awaits: the ingress server, the admin server, the lifecycle

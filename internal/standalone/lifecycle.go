@@ -2,20 +2,25 @@ package standalone
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sidestep-dev/sidestep/channel"
 	"github.com/sidestep-dev/sidestep/channel/backend"
 )
 
-// ensureLimit bounds the calls under way to make logs and groups.
-const ensureLimit = 64
+// ensureLimit bounds the calls under way to make logs and groups. Many at once
+// are cheap, and a backend may make those that wait for one another together:
+// JetStream spends most of its time on each change of what a stream takes.
+const ensureLimit = 1024
 
 // drainPoll is how often what drains is looked at.
 const drainPoll = 250 * time.Millisecond
@@ -34,38 +39,57 @@ type lifecycle struct {
 	dispatcher *channel.Dispatcher
 	logger     *slog.Logger
 
+	// discarded counts records that a removal did not wait for.
+	discarded prometheus.Counter
+
 	mu    sync.Mutex // held while the table changes
 	state *state
-	drain time.Duration
 }
 
-// apply brings the logs, groups and the dispatcher's table to what is wanted.
-// An error leaves the table as it was; logs and groups may have been added.
-func (l *lifecycle) apply(ctx context.Context, want *channel.Table, drain time.Duration) error {
+func newDiscarded() prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "sidestep_records_discarded_total",
+		Help: "Records left in channels and subscriptions that were removed, when their time to drain was over.",
+	})
+}
+
+// apply brings the logs, groups and the dispatcher's table to what is wanted,
+// which build makes with the UIDs that it is given. An error leaves the table
+// as it was; logs and groups may have been added.
+func (l *lifecycle) apply(
+	ctx context.Context, drain time.Duration, build func(uid func(kind, namespace, name string) string) (*channel.Table, error),
+) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.drain = drain
-	deadlines := maps.Clone(l.state.Deadlines)
-	next, err := l.state.plan(want, time.Now(), drain)
-	if err == nil {
-		err = l.ensure(ctx, next)
-	}
-	if err == nil {
-		_, err = l.dispatcher.Apply(next)
-	}
+	want, err := build(l.state.uid)
 	if err != nil {
-		l.state.Deadlines = deadlines
 		return err
 	}
-	l.state.Table = *next
-	return l.state.save()
+	table, deadlines := l.state.Table, maps.Clone(l.state.Deadlines)
+	next, err := l.state.plan(want, time.Now(), drain)
+	if err == nil {
+		err = l.carryOut(ctx, next)
+	}
+	if err != nil {
+		// The file may be ahead of what is true now. A restart makes good
+		// what it names, or drains it.
+		l.state.Table, l.state.Deadlines = table, deadlines
+	}
+	return err
 }
 
-// uid is that of an object, kept from run to run.
-func (l *lifecycle) uid(kind, namespace, name string) string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.state.uid(kind, namespace, name)
+// carryOut writes down first what it is about to do: the UIDs name groups, and
+// an event that was accepted into a group whose UID is forgotten is lost.
+func (l *lifecycle) carryOut(ctx context.Context, next *channel.Table) error {
+	l.state.Table = *next
+	if err := l.state.save(); err != nil {
+		return err
+	}
+	if err := l.ensure(ctx, next); err != nil {
+		return err
+	}
+	_, err := l.dispatcher.Apply(next)
+	return err
 }
 
 // ensure makes what is missing. A subscription is part of the table only when
@@ -106,35 +130,50 @@ func (l *lifecycle) run(ctx context.Context) {
 	}
 }
 
+// removeDrained looks at each removal once. Each changes the table, and with it
+// what the next one stands in; and one that fails holds up no other.
 func (l *lifecycle) removeDrained(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, r := range l.state.removals() {
-		left, err := l.left(ctx, r)
-		if err != nil {
-			return err
+	var errs []error
+	seen := make(map[string]bool)
+	for {
+		removals := l.state.removals()
+		i := slices.IndexFunc(removals, func(r removal) bool { return !seen[r.key()] })
+		if i < 0 {
+			return errors.Join(errs...)
 		}
-		if left > 0 && time.Now().Before(r.until) {
-			continue
-		}
-		if err := l.remove(ctx, r, left); err != nil {
-			return fmt.Errorf("remove %s: %w", r, err)
+		seen[removals[i].key()] = true
+		if err := l.removeIfDrained(ctx, removals[i]); err != nil {
+			errs = append(errs, fmt.Errorf("remove %s: %w", removals[i], err))
 		}
 	}
-	return nil
 }
 
-// left counts what has yet to be settled. Publishes and chains that began by an
-// older table may still add to it: until they are over, it counts as something.
-func (l *lifecycle) left(ctx context.Context, r removal) (int64, error) {
-	if l.dispatcher.Observed() < l.dispatcher.Epoch() {
-		return 1, nil
+func (l *lifecycle) removeIfDrained(ctx context.Context, r removal) error {
+	// In this order: once nobody works from an older table, and nothing in
+	// the current one adds to it, what is counted is all there will be.
+	still := l.state.fed(r) || l.dispatcher.Observed() < l.dispatcher.Epoch()
+	left, err := l.left(ctx, r)
+	if err != nil {
+		return err
 	}
+	if (still || left > 0) && time.Now().Before(r.until) {
+		return nil
+	}
+	return l.remove(ctx, r, left)
+}
+
+// left counts the records that have yet to be settled.
+func (l *lifecycle) left(ctx context.Context, r removal) (int64, error) {
 	var left int64
 	for _, s := range r.groups() {
 		lag, err := l.backend.Lag(ctx, r.channel.Log().Name, s.UID)
+		if errors.Is(err, backend.ErrNotFound) {
+			continue // a removal that broke off had come so far
+		}
 		if err != nil {
-			return 0, fmt.Errorf("see what %s has left: %w", r, err)
+			return 0, err
 		}
 		left += lag.Records
 	}
@@ -157,27 +196,26 @@ func (l *lifecycle) remove(ctx context.Context, r removal, left int64) error {
 			return context.Cause(ctx)
 		}
 	}
-	log := r.channel.Log().Name
-	if r.sub != nil {
-		err = l.backend.DeleteGroup(ctx, log, r.sub.UID)
-		delete(l.state.Deadlines, r.sub.UID)
-	} else {
-		err = l.backend.DeleteLog(ctx, log)
-		delete(l.state.Deadlines, log)
+	if err := l.delete(ctx, r); err != nil {
+		return err // it stays in the state, and its turn comes again
 	}
-	if err != nil {
-		return err
-	}
-	for _, s := range r.groups() {
-		l.state.forget(s.UID)
-	}
-	l.state.Table = *next
+	l.state.done(r, next)
 	if left > 0 {
+		l.discarded.Add(float64(left))
 		l.logger.Warn("removed before it was drained; the rest is discarded", "what", r.String(), "records", left)
 	} else {
 		l.logger.Info("removed", "what", r.String())
 	}
 	return l.state.save()
+}
+
+// delete takes r out of the backend.
+func (l *lifecycle) delete(ctx context.Context, r removal) error {
+	log := r.channel.Log().Name
+	if r.sub == nil {
+		return l.backend.DeleteLog(ctx, log)
+	}
+	return l.backend.DeleteGroup(ctx, log, r.sub.UID)
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -14,6 +14,10 @@ import (
 // storeFolder is where the embedded server keeps its files, under --data.
 const storeFolder = "jetstream"
 
+// embeddedAckWait is how long what was in flight waits after a restart. Nothing
+// but this process has to keep up with it.
+const embeddedAckWait = 5 * time.Second
+
 // openBackend connects to the backend that the files name, starting the
 // embedded server if it is that one.
 func (p *process) openBackend(ctx context.Context, undo *closers) (backend.Backend, error) {
@@ -41,7 +45,7 @@ func (p *process) openBackend(ctx context.Context, undo *closers) (backend.Backe
 			}
 			return nil
 		}))
-		c.Server, c.Replicas = s, 1
+		c.Server, c.Replicas, c.AckWait = s, 1, embeddedAckWait
 	}
 	b, err := natsbackend.Connect(ctx, c)
 	if err != nil {

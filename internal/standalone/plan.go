@@ -12,6 +12,9 @@ import (
 // is no longer described is kept, draining, until its deadline. It changes
 // neither argument but state's deadlines.
 func (s *state) plan(want *channel.Table, now time.Time, drain time.Duration) (*channel.Table, error) {
+	if err := s.checkMoves(want); err != nil {
+		return nil, err
+	}
 	next := new(channel.Table)
 	wanted := map[string]bool{}
 	for _, c := range want.Channels {
@@ -36,6 +39,27 @@ func (s *state) plan(want *channel.Table, now time.Time, drain time.Duration) (*
 		next.Channels = append(next.Channels, gone)
 	}
 	return next, nil
+}
+
+// checkMoves refuses a subscription that would leave its channel for another: it
+// is a position in one log. Knative refuses it, too.
+func (s *state) checkMoves(want *channel.Table) error {
+	at := make(map[string]string) // channel by UID
+	for _, c := range want.Channels {
+		for _, sub := range c.Subscriptions {
+			at[sub.UID] = c.Log().Name
+		}
+	}
+	for _, old := range s.Table.Channels {
+		log := old.Log().Name
+		for _, sub := range old.Subscriptions {
+			if now, wanted := at[sub.UID]; wanted && now != log {
+				return fmt.Errorf("subscription %s/%s: spec.channel cannot change, from %s to %s, while the subscription exists; "+
+					"remove the subscription, wait until it is drained, and add it again", sub.Namespace, sub.Name, log, now)
+			}
+		}
+	}
+	return nil
 }
 
 // joined is c with the subscriptions that old had beside its own, draining.
@@ -86,6 +110,14 @@ func (r removal) String() string {
 	return "subscription " + r.sub.Namespace + "/" + r.sub.Name
 }
 
+// key is r's in state.Deadlines.
+func (r removal) key() string {
+	if r.sub == nil {
+		return r.channel.Log().Name
+	}
+	return r.sub.UID
+}
+
 // groups whose records have yet to be settled before r can be done.
 func (r removal) groups() []*channel.Subscription {
 	if r.sub != nil {
@@ -128,6 +160,34 @@ func (s *state) without(r removal) *channel.Table {
 		}
 	}
 	return next
+}
+
+// fed tells whether a step in the table hands its answers, or its dead letters,
+// to the channel that r is about. As long as there is one the channel is not at
+// its end, however empty it is: a flow is drained from its beginning. (Flows in
+// a circle are removed when their deadline comes.)
+func (s *state) fed(r removal) bool {
+	if r.sub != nil {
+		return false
+	}
+	log := r.channel.Log().Name
+	leads := func(d *channel.Destination) bool { return d != nil && d.Channel == log }
+	return slices.ContainsFunc(s.Table.Channels, func(c *channel.Channel) bool {
+		return c != r.channel && slices.ContainsFunc(c.Subscriptions, func(sub *channel.Subscription) bool {
+			return leads(sub.Reply) || leads(sub.DeadLetter)
+		})
+	})
+}
+
+// done forgets r, which next is without.
+func (s *state) done(r removal, next *channel.Table) {
+	delete(s.Deadlines, r.key())
+	for _, sub := range r.groups() {
+		// A draining subscription of a channel that drains as a whole, too.
+		delete(s.Deadlines, sub.UID)
+		s.forget(sub.UID)
+	}
+	s.Table = *next
 }
 
 // clone copies c and its list of subscriptions: a table that was applied is

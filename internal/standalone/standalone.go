@@ -49,7 +49,10 @@ type process struct {
 	reloads    *prometheus.CounterVec
 	listener   net.Listener // ingress
 	admin      net.Listener
+	addresses  []manifest.Address // of the last set
 	printed    []manifest.Address
+	files      *watcher // nil: see unseen
+	unseen     error    // why edits to the files are not seen
 }
 
 // Run serves until ctx ends, and then stops in order. Problems with the files
@@ -59,6 +62,9 @@ func Run(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	p := &process{Config: c, registry: prometheus.NewRegistry()}
+	// Before they are read: no edit falls in between.
+	p.files, p.unseen = openWatcher(c.Paths)
+	defer p.files.close()
 	if p.set, err = manifest.Load(c.Paths); err != nil {
 		return err
 	}
@@ -70,9 +76,19 @@ func Run(ctx context.Context, c Config) (err error) {
 	var undo closers
 	defer func() { err = errors.Join(err, undo.close()) }()
 	if err := p.open(ctx, &undo); err != nil {
-		return err
+		return p.unlessStopped(ctx, err)
 	}
 	return p.serve(ctx)
+}
+
+// unlessStopped is err, or nil for whatever became of a start that was called
+// off: that is no failure.
+func (p *process) unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	p.Logger.Info("stopped while starting", "because", err)
+	return nil
 }
 
 // closers undo what was opened, the last first.
@@ -155,10 +171,13 @@ func (p *process) openDispatcher() (err error) {
 		Name: "sidestep_reloads_total",
 		Help: "Times that the files were read again, by result.",
 	}, []string{"result"})
-	p.registry.MustRegister(p.reloads)
-	p.lifecycle = &lifecycle{
-		backend: p.backend, dispatcher: p.dispatcher, logger: p.Logger, state: p.state,
+	for _, result := range []string{reloadApplied, reloadFailed} {
+		p.reloads.WithLabelValues(result) // from 0 on, so that an increase is seen
 	}
+	p.lifecycle = &lifecycle{
+		backend: p.backend, dispatcher: p.dispatcher, logger: p.Logger, state: p.state, discarded: newDiscarded(),
+	}
+	p.registry.MustRegister(p.reloads, p.lifecycle.discarded)
 	return nil
 }
 
@@ -182,18 +201,22 @@ func (p *process) serve(ctx context.Context) error {
 	}
 	start(admin, p.admin)
 	if err := p.reload(ctx, p.set); err != nil {
-		return errors.Join(err, p.stop(nil, admin, stop))
+		return errors.Join(p.unlessStopped(ctx, err), p.stop(nil, admin, stop))
 	}
 	start(events, p.listener)
 	running.Go(func() { p.lifecycle.run(work) })
-	running.Go(func() {
-		if err := watch(work, p.Paths, p.Logger, func() { p.changed(work) }); err != nil {
-			p.Logger.Error("edits to the files will not be seen", "error", err)
-		}
-	})
 	p.ready.ready.Store(true)
 	p.Logger.Info("serving", "events", p.listener.Addr().String(), "admin", p.admin.Addr().String(),
 		"data", p.Data, "backend", p.set.Config.Backend)
+	// Only now: who reads an address may use it at once.
+	if err := p.announce(); err != nil {
+		return errors.Join(err, p.stop(events, admin, stop))
+	}
+	if p.unseen != nil {
+		p.Logger.Error("edits to the files will not be seen", "error", p.unseen)
+	} else {
+		running.Go(func() { p.files.run(work, p.Logger, func() { p.changed(work) }) })
+	}
 
 	var err error
 	select {
@@ -252,50 +275,4 @@ func (p *process) stop(events, admin *http.Server, stop context.CancelCauseFunc)
 		admin.Close()
 	}
 	return nil
-}
-
-// changed reads the files again. What is wrong with them changes nothing.
-func (p *process) changed(ctx context.Context) {
-	set, err := manifest.Load(p.Paths)
-	if err == nil {
-		p.warnRestart(set)
-		err = p.reload(ctx, set)
-	}
-	if err != nil {
-		p.reloads.WithLabelValues("failed").Inc()
-		p.Logger.Error("the files were changed, but not applied; going on as before", "error", err)
-		return
-	}
-	p.reloads.WithLabelValues("applied").Inc()
-	p.Logger.Info("applied the changed files", "content", set.String())
-}
-
-// warnRestart names what was edited that only a restart applies.
-func (p *process) warnRestart(set *manifest.Set) {
-	was, is := p.set.Config, set.Config
-	was.Dispatch.ShortCircuit, is.Dispatch.ShortCircuit = 0, 0
-	was.Dispatch.DrainOnDelete, is.Dispatch.DrainOnDelete = 0, 0
-	if was != is {
-		p.Logger.Warn("config-sidestep was changed in keys other than dispatch.shortCircuit and " +
-			"dispatch.drainOnDelete: restart to apply them")
-	}
-}
-
-// reload applies a set and prints the addresses that are new.
-func (p *process) reload(ctx context.Context, set *manifest.Set) error {
-	table, addresses, err := set.Table(manifest.TableOptions{
-		BaseURL: "http://" + p.listener.Addr().String(),
-		UID:     p.lifecycle.uid,
-	})
-	if err != nil {
-		return err
-	}
-	if err := p.lifecycle.apply(ctx, table, set.Config.Dispatch.DrainOnDelete); err != nil {
-		return err
-	}
-	fresh := slices.DeleteFunc(slices.Clone(addresses), func(a manifest.Address) bool {
-		return slices.Contains(p.printed, a)
-	})
-	p.printed = addresses
-	return printAddresses(p.Stdout, fresh, p.JSON)
 }

@@ -57,11 +57,18 @@ func openState(dir string) (*state, error) {
 	case err != nil:
 		return nil, fmt.Errorf("read state: %w", err)
 	}
-	if err := json.Unmarshal(b, s); err != nil {
+	// The version first: all else may look different in another.
+	var v struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(b, &v); err != nil {
 		return nil, fmt.Errorf("read state %s: %w", s.path, err)
 	}
-	if s.Version != stateVersion {
-		return nil, fmt.Errorf("read state %s: version %d, this program knows %d", s.path, s.Version, stateVersion)
+	if v.Version != stateVersion {
+		return nil, fmt.Errorf("read state %s: version %d, this program knows %d", s.path, v.Version, stateVersion)
+	}
+	if err := json.Unmarshal(b, s); err != nil {
+		return nil, fmt.Errorf("read state %s: %w", s.path, err)
 	}
 	return s, nil
 }

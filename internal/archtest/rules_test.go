@@ -1,0 +1,126 @@
+package archtest
+
+import "slices"
+
+// module is the path that all of ours begin with.
+const module = "github.com/sidestep-dev/sidestep"
+
+// rule is one line that imports must not cross. Patterns are import paths, with
+// "/..." at the end for all beneath as well; ours are without the module.
+type rule struct {
+	// name is the rule, as its test is called; instead says what to do.
+	name, instead string
+	// of are the packages that the rule is about, but for those in except.
+	of, except []string
+	// deep: what their imports import counts, too.
+	deep bool
+	// never may be imported; or else only, beside a package's own kind, may.
+	never, only []string
+	// later: there may be no such packages yet.
+	later bool
+}
+
+// std stands for the standard library in rule.only.
+const std = "std"
+
+var (
+	kubernetes = []string{"k8s.io/...", "sigs.k8s.io/...", "knative.dev/..."}
+	backends   = []string{
+		"channel/backend/faultbackend/...", "channel/backend/kafkabackend/...", "channel/backend/membackend/...",
+		"channel/backend/natsbackend/...", "channel/backend/backendtest/...",
+	}
+	dataPlane = []string{"channel/...", "sequence/...", "claimcheck/...", "colocate/...", "internal/..."}
+)
+
+var rules = []rule{
+	{
+		name:    "the data plane has no Kubernetes in its import graph",
+		instead: "translate in kube/: API objects become a channel.Table there",
+		of:      dataPlane, deep: true, never: kubernetes,
+	},
+	{
+		name:    "only kube and cmd import Kubernetes",
+		instead: "move what needs it to kube/",
+		of:      []string{"..."}, except: []string{"kube/...", "cmd/..."}, never: kubernetes,
+	},
+	{
+		name:    "kube and cmd are imported by cmd alone",
+		instead: "move what is needed down: to channel, sequence or internal/",
+		of:      []string{"..."}, except: []string{"kube/...", "cmd/..."}, never: []string{"kube/...", "cmd/..."},
+	},
+	{
+		name:    "kube does not import cmd",
+		instead: "cmd wires only: move what is needed down",
+		of:      []string{"kube/..."}, never: []string{"cmd/..."}, later: true,
+	},
+	{
+		name:    "one command does not import another",
+		instead: "cmd wires only: move what both need to internal/",
+		of:      []string{"cmd/..."}, never: []string{"cmd/..."},
+	},
+	{
+		name:    "the seam imports the standard library only",
+		instead: "keep channel/backend to types that need nothing; move logic to the engine or to a backend",
+		of:      []string{"channel/backend"}, deep: true, only: []string{std},
+	},
+	{
+		name:    "a backend knows the seam and nothing else of ours",
+		instead: "hand what it needs to it in its Config or in a backend.Record",
+		of:      []string{"channel/backend/..."}, deep: true, never: []string{
+			"channel", "channel/event/...", "channel/egress/...", "channel/ingress/...",
+			"sequence/...", "claimcheck/...", "colocate/...", "internal/...",
+		},
+	},
+	{
+		name:    "the engine knows neither a backend nor who calls it",
+		instead: "declare the interface in channel, and let internal/standalone or cmd put in what fits",
+		of:      []string{"channel"}, deep: true, never: slices.Concat(backends, []string{
+			"channel/ingress/...", "kube/...", "sequence/...", "internal/standalone/...", "internal/telemetry/...",
+		}),
+	},
+	{
+		name:    "event and egress do not know the engine",
+		instead: "move the type down to channel/event or channel/egress, not the logic up",
+		of:      []string{"channel/event", "channel/egress"}, deep: true,
+		never: []string{"channel", "channel/ingress/...", "sequence/...", "internal/standalone/...", "internal/telemetry/..."},
+	},
+	{
+		name:    "the data plane's way of an event does not know where its table came from",
+		instead: "put it into channel.Table",
+		of:      []string{"channel/..."}, deep: true, never: []string{"sequence/...", "kube/...", "internal/standalone/..."},
+	},
+	{
+		name:    "sequence is pure",
+		instead: "read files, and decode YAML, in sequence/manifest",
+		of:      []string{"sequence"}, only: []string{
+			"cmp", "crypto/md5", "encoding/hex", "errors", "fmt", "iter", "maps", "math", "math/big",
+			"slices", "sort", "strconv", "strings", "time", "unicode", "unicode/utf8",
+		},
+	},
+	{
+		name:    "sequence and its manifests do not know how events travel",
+		instead: "they make a channel.Table; the rest is for internal/standalone",
+		of:      []string{"sequence/..."}, deep: true, never: slices.Concat(backends, []string{
+			"channel/ingress/...", "internal/standalone/...", "internal/telemetry/...",
+		}),
+	},
+	{
+		name:    "budget needs nothing of ours",
+		instead: "keep internal/budget a leaf: hand in what it needs",
+		of:      []string{"internal/budget"}, deep: true, only: []string{std},
+	},
+	{
+		name:    "only commands run a standalone process",
+		instead: "move what is needed out of internal/standalone, down",
+		of:      []string{"..."}, except: []string{"cmd/..."}, never: []string{"internal/standalone/..."},
+	},
+	{
+		name:    "what only tests need stays in tests",
+		instead: "import it from a _test.go file",
+		of:      []string{"..."}, except: []string{"channel/backend/backendtest/...", "channel/backend/faultbackend/..."},
+		never: []string{
+			"channel/backend/backendtest/...", "channel/backend/faultbackend/...",
+			"testing", "net/http/httptest", "go.uber.org/goleak",
+		},
+	},
+}

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sidestep-dev/sidestep/internal/brokertest"
 )
 
 // patience bounds every wait for something that must happen. It is not how long
@@ -26,8 +26,8 @@ const patience = 2 * time.Minute
 // TestMain also makes the test binary a broker (see broker_test.go), and removes
 // the dispatcher that the tests have built.
 func TestMain(m *testing.M) {
-	if isBroker() {
-		os.Exit(serveBroker())
+	if brokertest.IsBroker() {
+		os.Exit(brokertest.Serve())
 	}
 	code := m.Run()
 	os.RemoveAll(built.dir)
@@ -83,8 +83,8 @@ func install(t testing.TB, yaml, data string) *installation {
 		binary: dispatcherBinary(t),
 		flow:   filepath.Join(t.TempDir(), "flow.yaml"),
 		data:   data,
-		listen: freeAddress(t),
-		admin:  freeAddress(t),
+		listen: brokertest.FreeAddress(t),
+		admin:  brokertest.FreeAddress(t),
 	}
 	if err := os.WriteFile(i.flow, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
@@ -210,21 +210,6 @@ func (i *installation) metric(t testing.TB, name string) string {
 		}
 	}
 	t.Fatalf("there is no metric %s", name)
-	return ""
-}
-
-// freeAddress is one on which nobody listens. Its port is below those that the
-// kernel gives to outgoing connections: it stays free while its owner is dead.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	for range 1000 {
-		address := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
-		if l, err := net.Listen("tcp", address); err == nil {
-			l.Close()
-			return address
-		}
-	}
-	t.Fatal("no free port found")
 	return ""
 }
 

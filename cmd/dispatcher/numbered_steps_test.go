@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sidestep-dev/sidestep/internal/brokertest"
 )
 
 // endpoint is a step or a sink that can go away and come back on its port.
@@ -24,7 +26,7 @@ type endpoint struct {
 
 func startEndpoint(t testing.TB, h http.Handler) *endpoint {
 	t.Helper()
-	s := &endpoint{address: freeAddress(t), handler: h}
+	s := &endpoint{address: brokertest.FreeAddress(t), handler: h}
 	s.open(t)
 	t.Cleanup(s.close)
 	return s

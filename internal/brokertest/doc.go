@@ -1,0 +1,13 @@
+// Package brokertest gives tests a NATS server in a process of its own, to be
+// killed, and connections to it that can be cut.
+//
+//	test --TCP--> [ Proxy: Cut, Mend ] --TCP--> [ Broker: a child; Kill, Restart ] --> folder
+//
+// The child is the test binary itself: TestMain begins with
+//
+//	if brokertest.IsBroker() {
+//		os.Exit(brokertest.Serve())
+//	}
+//
+// It dies with the test, whatever becomes of it.
+package brokertest

@@ -55,9 +55,9 @@ func (t *task) mayTry(s *step, p *egress.Policy) (action, bool) {
 		dest := ""
 		switch {
 		case t.at.leg == ToStep:
-			dest = s.Subscriber.URL
+			dest = s.Subscriber.Display()
 		case s.Reply != nil:
-			dest = s.Reply.Target.URL
+			dest = s.Reply.Target.Display()
 		}
 		return t.fail(dest, tried.Last), false
 	}
@@ -269,7 +269,7 @@ func (t *task) send(s *step, leg Leg, target *egress.Target, e *event.Event) egr
 	res.Attempts = t.at.tried.Attempts + 1
 	d.Observer.Hop(&Hop{
 		Leg: leg, Travel: t.at.travel, Channel: s.channel, Subscription: s.Subscription, Event: e,
-		Start: start, Took: time.Since(start), Dest: target.URL, Result: &res,
+		Start: start, Took: time.Since(start), Dest: target.Display(), Result: &res,
 	})
 	return res
 }

@@ -56,7 +56,7 @@ type Hop struct {
 	Event        *event.Event
 	Start        time.Time
 	Took         time.Duration
-	// Dest is the URL, or "namespace/name" for a channel of ours.
+	// Dest is the URL without its password, or "namespace/name" for a channel of ours.
 	Dest   string
 	Result *egress.Result
 }

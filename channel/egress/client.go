@@ -204,9 +204,10 @@ func (c *Client) addEndpoint(t Target) *endpoint {
 	u, err := url.Parse(t.URL)
 	switch {
 	case err != nil:
-		e.err = fmt.Errorf("%w: %w", ErrTarget, err)
+		// Without the URL, which the error has in full.
+		e.err = fmt.Errorf("%w: %w", ErrTarget, errors.Unwrap(err))
 	case u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
-		e.err = fmt.Errorf("%w: %q is not an absolute http or https URL", ErrTarget, t.URL)
+		e.err = fmt.Errorf("%w: %q is not an absolute http or https URL", ErrTarget, t.Display())
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

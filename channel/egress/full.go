@@ -67,7 +67,7 @@ func (c *Client) sendFull(ctx context.Context, e *endpoint, r *Request, f Format
 	// RoundTrip and not Client.Do: redirects are not followed.
 	resp, err := e.transport.RoundTrip(req)
 	if err != nil {
-		return Result{Err: fmt.Errorf("post to %s: %w", r.Target.URL, cause(ctx, err))}
+		return Result{Err: fmt.Errorf("post to %s: %w", r.Target.Display(), cause(ctx, err))}
 	}
 	defer resp.Body.Close()
 	return c.fullResult(ctx, r, resp)
@@ -82,7 +82,7 @@ func (c *Client) fullResult(ctx context.Context, r *Request, resp *http.Response
 		body, _, err = readStart(resp.Body, resp.ContentLength)
 	}
 	if err != nil {
-		return Result{Err: fmt.Errorf("post to %s: read response: %w", r.Target.URL, cause(ctx, err))}
+		return Result{Err: fmt.Errorf("post to %s: read response: %w", r.Target.Display(), cause(ctx, err))}
 	}
 	return result(answer{
 		status:     resp.StatusCode,

@@ -38,7 +38,7 @@ func (c *Client) sendLean(ctx context.Context, e *endpoint, r *Request, f Format
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return Result{Err: fmt.Errorf("post to %s: %w", r.Target.URL, err)}
+		return Result{Err: fmt.Errorf("post to %s: %w", r.Target.Display(), err)}
 	}
 	return leanResult(resp, err)
 }

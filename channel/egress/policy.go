@@ -1,6 +1,10 @@
 package egress
 
-import "time"
+import (
+	"net/url"
+	"strings"
+	"time"
+)
 
 // Backoff is how the pause between attempts grows.
 type Backoff uint8
@@ -42,4 +46,16 @@ type Target struct {
 	URL string
 	// CACerts are PEM certificates trusted beside the system's; "" for none.
 	CACerts string
+}
+
+// Display is the URL without its password: for logs, and for what others see.
+func (t *Target) Display() string {
+	if strings.IndexByte(t.URL, '@') < 0 {
+		return t.URL
+	}
+	u, err := url.Parse(t.URL)
+	if err != nil {
+		return "a URL that cannot be parsed"
+	}
+	return u.Redacted()
 }

@@ -132,3 +132,18 @@ func TestPasswordOfTheURLIsSent(t *testing.T) {
 		t.Errorf("got %q", g)
 	}
 }
+
+func TestPasswordsAreNotShown(t *testing.T) {
+	t.Parallel()
+	for url, want := range map[string]string{
+		"http://host/path":                "http://host/path",
+		"http://user:secret@host/path":    "http://user:xxxxx@host/path",
+		"http://host/@at?q=a@b":           "http://host/@at?q=a@b",
+		"http://user:sec ret@host/%zz":    "a URL that cannot be parsed",
+		"https://user:secret@[::1]:8443/": "https://user:xxxxx@[::1]:8443/",
+	} {
+		if got := (&Target{URL: url}).Display(); got != want {
+			t.Errorf("%s is shown as %s, want %s", url, got, want)
+		}
+	}
+}

@@ -117,9 +117,11 @@ var rules = []rule{
 	{
 		name:    "what only tests need stays in tests",
 		instead: "import it from a _test.go file",
-		of:      []string{"..."}, except: []string{"channel/backend/backendtest/...", "channel/backend/faultbackend/..."},
+		of:      []string{"..."}, except: []string{
+			"channel/backend/backendtest/...", "channel/backend/faultbackend/...", "internal/brokertest/...",
+		},
 		never: []string{
-			"channel/backend/backendtest/...", "channel/backend/faultbackend/...",
+			"channel/backend/backendtest/...", "channel/backend/faultbackend/...", "internal/brokertest/...",
 			"testing", "net/http/httptest", "go.uber.org/goleak",
 		},
 	},

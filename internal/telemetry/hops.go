@@ -25,6 +25,9 @@ const (
 	maxWatchers = 16
 )
 
+// writeTimeout is how long a watcher may take to read what was sent.
+const writeTimeout = 30 * time.Second
+
 type watcher struct {
 	lines  chan HopLine
 	missed atomic.Int64
@@ -119,6 +122,10 @@ func (s *Hops) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 			return
 		case l := <-w.lines:
 			l.Missed = w.missed.Swap(0)
+			// One that stalls must not keep its place for ever.
+			if out.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil {
+				return
+			}
 			if enc.Encode(l) != nil {
 				return
 			}

@@ -20,7 +20,7 @@ import (
 // ensureLimit bounds the calls under way to make logs and groups. Many at once
 // are cheap, and a backend may make those that wait for one another together:
 // JetStream spends most of its time on each change of what a stream takes.
-const ensureLimit = 1024
+const ensureLimit = 4096
 
 // drainPoll is how often what drains is looked at.
 const drainPoll = 250 * time.Millisecond

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -28,6 +29,9 @@ const (
 	readTimeout       = 5 * time.Minute
 	idleTimeout       = 2 * time.Minute
 	maxHeaderBytes    = 64 << 10
+	// trimAfter is when what a start needed beside what stays is no longer
+	// needed: by then all subscriptions are open.
+	trimAfter = 10 * time.Second
 	// shutdownGrace is for what must not take long once draining is over.
 	shutdownGrace = 5 * time.Second
 )
@@ -205,6 +209,7 @@ func (p *process) serve(ctx context.Context) error {
 	}
 	start(events, p.listener)
 	running.Go(func() { p.lifecycle.run(work) })
+	running.Go(func() { trim(work) })
 	p.ready.ready.Store(true)
 	p.Logger.Info("serving", "events", p.listener.Addr().String(), "admin", p.admin.Addr().String(),
 		"data", p.Data, "backend", p.set.Config.Backend)
@@ -224,6 +229,14 @@ func (p *process) serve(ctx context.Context) error {
 	case err = <-failed:
 	}
 	return errors.Join(err, p.stop(events, admin, stop))
+}
+
+// trim gives back to the system, once, the memory that a start with thousands of
+// channels took and an idle process would keep for minutes.
+func trim(ctx context.Context) {
+	if sleep(ctx, trimAfter) {
+		debug.FreeOSMemory()
+	}
 }
 
 func (p *process) ingress() http.Handler {

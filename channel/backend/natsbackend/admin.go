@@ -128,7 +128,14 @@ func (b *Backend) EnsureGroup(ctx context.Context, log string, g backend.Group) 
 	if err != nil {
 		return fmt.Errorf("ensure group %s: %w", g.Name, err)
 	}
-	err = b.createConsumer(ctx, e, g.Name)
+	// The server writes a file to make a consumer, even if it is there already.
+	_, err = b.consumerInfo(ctx, b.names.shardStream(e.shard), consumer(e.Incarnation, g.Name))
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, backend.ErrNotFound) {
+		err = b.createConsumer(ctx, e, g.Name)
+	}
 	if errors.Is(err, jetstream.ErrStreamNotFound) && e.State == live {
 		if err = b.shards[e.shard].add(ctx, e.subject); err == nil {
 			err = b.createConsumer(ctx, e, g.Name)

@@ -13,23 +13,24 @@ import (
 // one: 0.2 ms of system calls, which a stream whose records are settled as fast
 // as they come pays for every one of them. So a stream in use holds an anchor: a
 // message that stays for a while, and that nobody fetches. A new one every
-// second keeps pace with the file.
+// second, and for so many bytes, keeps pace with the file.
 const (
 	anchorConsumer = "anchor"
 	anchorInterval = time.Second
+	anchorBytes    = 128 << 10
 	anchorLife     = "5s"
 	ttlHeader      = "Nats-TTL"
 )
 
-// use is called before each publish to the shard.
-func (s *shard) use() {
-	if s.used.Load() {
+// use is called before each publish to the shard, of so many bytes.
+func (s *shard) use(size int) {
+	n := s.used.Add(int64(size))
+	if n > int64(size) && n < anchorBytes {
 		return
 	}
-	s.used.Store(true)
 	select {
 	case s.b.unanchored <- s:
-	default: // the next tick sees it
+	default: // the next publish or tick sees to it
 	}
 }
 
@@ -40,12 +41,13 @@ func (b *Backend) anchor() {
 	for {
 		select {
 		case s := <-b.unanchored:
-			if time.Since(s.anchored) > anchorInterval {
+			if s.used.Load() >= anchorBytes || time.Since(s.anchored) > anchorInterval {
+				s.used.Store(0)
 				s.anchor()
 			}
 		case <-t.C:
 			for i := range b.shards {
-				if b.shards[i].used.Swap(false) {
+				if b.shards[i].used.Swap(0) > 0 {
 					b.shards[i].anchor()
 				}
 			}

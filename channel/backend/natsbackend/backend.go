@@ -99,6 +99,10 @@ func (b *Backend) connect(ctx context.Context) error {
 		return errors.Join(err, backend.ErrUnavailable)
 	}
 	b.limits.MaxRecordBytes = int(b.nc.MaxPayload()) - wireOverhead
+	if b.limits.MaxRecordBytes <= 0 {
+		return fmt.Errorf("the server takes messages of %d bytes at most (max_payload): more than %d are needed",
+			b.nc.MaxPayload(), wireOverhead)
+	}
 	if b.js, err = jetstream.New(b.nc, jetstream.WithDefaultTimeout(b.config.RequestTimeout)); err != nil {
 		return err
 	}
@@ -228,6 +232,21 @@ func (b *Backend) hand() {
 				_ = b.nc.Publish(m.Reply, nak) // its member is closed
 			}
 		case <-b.ctx.Done():
+			b.returnAll()
+			return
+		}
+	}
+}
+
+// returnAll gives back what has arrived and was not handed on.
+func (b *Backend) returnAll() {
+	for {
+		select {
+		case m := <-b.deliveries:
+			if m.Reply != "" {
+				_ = b.nc.Publish(m.Reply, nak)
+			}
+		default:
 			return
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"time"
 
@@ -58,6 +59,9 @@ func (c *Config) Validate() error {
 	if (c.URL == "") == (c.Server == nil) {
 		return errors.New("nats: exactly one of URL and Server is wanted")
 	}
+	if err := checkURLs(c.URL); err != nil {
+		return err
+	}
 	for _, r := range c.Prefix {
 		if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_", r) {
 			return fmt.Errorf("nats: prefix %q: %q is not allowed in it", c.Prefix, r)
@@ -71,6 +75,21 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxBytesPerShard < 0 {
 		return fmt.Errorf("nats: %d bytes per shard", c.MaxBytesPerShard)
+	}
+	return nil
+}
+
+// checkURLs keeps the client library from parsing what it cannot: its errors
+// quote the URL, which may hold a password. Hence no cause is given here.
+func checkURLs(list string) error {
+	for i, u := range strings.Split(list, ",") {
+		if u = strings.TrimSpace(u); !strings.Contains(u, "://") {
+			u = "nats://" + u
+		}
+		if _, err := url.Parse(u); err != nil {
+			return fmt.Errorf("nats: URL: server %d cannot be parsed; "+
+				"special characters in a user or password must be escaped", i+1)
+		}
 	}
 	return nil
 }

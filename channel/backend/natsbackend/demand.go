@@ -136,9 +136,11 @@ func (m *member) ask() {
 	}
 }
 
-// askLarge requests one record of whatever size, once few enough others do.
+// askLarge requests one record of whatever size, once few enough others do, and
+// only for a Receive that waits for it: one that nobody comes for would keep its
+// place from the others.
 func (m *member) askLarge() {
-	if len(m.demand.pulls) > 0 || m.demand.queued {
+	if m.waiting == 0 || len(m.demand.pulls) > 0 || m.demand.queued {
 		return
 	}
 	select {
@@ -158,8 +160,9 @@ func (m *member) queueLarge() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.demand.queued = false
-	if m.err != nil || len(m.demand.pulls) > 0 || m.order != nil && !m.order.mayAsk() {
+	if m.err != nil || m.waiting == 0 || len(m.demand.pulls) > 0 || m.order != nil && !m.order.mayAsk() {
 		<-m.b.large
+		m.ask()
 		return
 	}
 	m.pullLarge()
@@ -173,6 +176,33 @@ func (m *member) pullLarge() {
 		<-m.b.large
 		m.demand.oversize = true
 	}
+}
+
+// returnLarge gives back a large record whose Receive was cancelled before it
+// came, if none has come for it since tend last looked. With m.mu held.
+func (m *member) returnLarge() {
+	if m.waiting > 0 {
+		return
+	}
+	kept := m.ready[:0]
+	for _, h := range m.ready {
+		switch {
+		case !h.large || !h.idle:
+			h.idle = h.large
+		case m.order != nil:
+			m.freeLarge(h) // what came after it must not overtake it
+		default:
+			_ = m.b.nc.Publish(h.reply, nak)
+			m.readyBytes -= len(h.msg.Data)
+			m.freeLarge(h)
+			delete(m.held, h.meta.sequence)
+			m.demand.oversize = true
+			continue
+		}
+		kept = append(kept, h)
+	}
+	clear(m.ready[len(kept):])
+	m.ready = kept
 }
 
 // pull sends a request. One for a large record has no limit in bytes.

@@ -28,6 +28,10 @@ type disk struct {
 
 func newDisk(dir string) *disk {
 	d := &disk{dir: dir}
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(dir, &s); err == nil {
+		d.reserve = min(maxReserve, int64(s.Blocks)*int64(s.Bsize)/10) //nolint:unconvert // its type differs by platform
+	}
 	d.look()
 	return d
 }
@@ -40,9 +44,6 @@ func (d *disk) look() {
 		return
 	}
 	block := int64(s.Bsize) //nolint:unconvert // its type differs by platform
-	if d.reserve == 0 {
-		d.reserve = min(maxReserve, int64(s.Blocks)*block/10)
-	}
 	d.free.Store(int64(s.Bavail) * block)
 }
 

@@ -128,6 +128,9 @@ func (o *order) renew() bool {
 	case err == nil:
 		o.until.Store(o.lease.until.Add(-leaseSlack / 2).UnixNano())
 		o.phase.CompareAndSwap(waiting, recovering)
+		// A Receive that came when the lease was nearly over waits, though
+		// there may be records.
+		o.m.wake()
 		return true
 	case errors.Is(err, errConflict), !o.leads():
 		o.stepDown()
@@ -150,6 +153,9 @@ func (o *order) stepDown() {
 		delete(m.held, h.meta.sequence)
 	}
 	m.ready, m.readyBytes = nil, 0
+	for _, h := range m.held {
+		h.lost = true
+	}
 	m.forget()
 	m.b.rejoin(m) // so that the broker forgets as well
 }
@@ -199,8 +205,8 @@ func (o *order) complete(pending int, last uint64) int {
 	m := o.m
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if pending > len(m.held) {
-		return pending - len(m.held)
+	if held := m.holds(); pending > held {
+		return pending - held
 	}
 	if len(m.demand.pulls) > 0 {
 		return 1 // a record may be on its way to us
@@ -216,6 +222,18 @@ func (o *order) complete(pending int, last uint64) int {
 	m.wake()
 	m.ask()
 	return 0
+}
+
+// holds counts the records that are here, not those that went back meanwhile:
+// others may have them, or have settled them. With m.mu held.
+func (m *member) holds() int {
+	n := 0
+	for _, h := range m.held {
+		if !h.lost {
+			n++
+		}
+	}
+	return n
 }
 
 // fetch asks for n records and waits until they are here or the request is

@@ -17,7 +17,8 @@ import (
 
 // Publish implements backend.Publisher.
 func (b *Backend) Publish(ctx context.Context, log string, r *backend.Record) error {
-	if size := r.Size(); size > b.limits.MaxRecordBytes {
+	size := r.Size()
+	if size > b.limits.MaxRecordBytes {
 		return fmt.Errorf("publish %d bytes, %d at most: %w", size, b.limits.MaxRecordBytes, backend.ErrTooLarge)
 	}
 	if s := b.config.Server; s != nil {
@@ -30,7 +31,7 @@ func (b *Backend) Publish(ctx context.Context, log string, r *backend.Record) er
 		return fmt.Errorf("publish: %w", err)
 	}
 	if e.State == live {
-		b.shards[e.shard].use()
+		b.shards[e.shard].use(size)
 		err = b.publisher.publish(ctx, e.subject, e.Incarnation, r)
 		if !errors.Is(err, errNobody) {
 			return err

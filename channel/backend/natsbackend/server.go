@@ -203,27 +203,18 @@ func (s *Server) restart(why error) {
 // goes on to close its files, and nothing is lost if the process ends first.
 func (s *Server) Close(ctx context.Context) error {
 	s.mu.Lock()
-	n, again := s.current, s.stopped
+	again := s.stopped
 	s.stopped = true
 	s.mu.Unlock()
 	if again {
 		return nil
 	}
 	s.stop()
-	s.done.Wait()
-	if n == nil {
-		return nil
-	}
-	// Acks that have arrived are in the files by then, whatever follows.
-	select {
-	case <-time.After(ackFlush):
-	case <-ctx.Done():
-	}
 	down := make(chan struct{})
 	go func() {
-		n.Shutdown()
-		n.WaitForShutdown()
-		close(down)
+		defer close(down)
+		s.done.Wait() // it may be starting the server again
+		s.shutdown(ctx)
 	}()
 	// The server takes about 10 ms for each consumer.
 	select {
@@ -232,6 +223,23 @@ func (s *Server) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("nats: the embedded server is still closing its files: %w", context.Cause(ctx))
 	}
+}
+
+// shutdown ends the server. Acks that have arrived are in the files by then,
+// whatever becomes of the rest.
+func (s *Server) shutdown(ctx context.Context) {
+	s.mu.Lock()
+	n := s.current
+	s.mu.Unlock()
+	if n == nil {
+		return
+	}
+	select {
+	case <-time.After(ackFlush):
+	case <-ctx.Done():
+	}
+	n.Shutdown()
+	n.WaitForShutdown()
 }
 
 // logger passes what the server has to say to slog, without its notices.

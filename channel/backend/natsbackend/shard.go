@@ -36,7 +36,7 @@ type shard struct {
 	queue []*change
 	busy  bool
 
-	used atomic.Bool // a record was published to it of late
+	used atomic.Int64 // bytes published to it since the last anchor
 
 	// Of Backend.anchor alone.
 	anchorable bool      // the anchor's consumer exists
@@ -74,6 +74,8 @@ func (s *shard) change(ctx context.Context, c *change) error {
 		return err
 	case <-ctx.Done():
 		return fmt.Errorf("change subjects: %w", contextError(ctx))
+	case <-s.b.ctx.Done():
+		return fmt.Errorf("change subjects: %w", backend.ErrClosed)
 	}
 }
 
@@ -89,7 +91,8 @@ func (s *shard) work() {
 			return
 		}
 		s.mu.Unlock()
-		ctx, cancel := context.WithTimeout(s.b.ctx, s.b.config.RequestTimeout)
+		// A process that died at it has its lease for a while.
+		ctx, cancel := context.WithTimeout(s.b.ctx, s.b.config.RequestTimeout+shardLease)
 		err := s.apply(ctx, batch)
 		cancel()
 		for _, c := range batch {

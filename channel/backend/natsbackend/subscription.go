@@ -44,6 +44,7 @@ type member struct {
 	recent     recent
 	turned     time.Time // when recent was
 	demand     demand
+	waiting    int    // calls of Receive that wait
 	order      *order // nil unless the log is ordered
 	err        error  // why it has ended
 }
@@ -58,7 +59,11 @@ type holding struct {
 	touched time.Time
 	// acked, but the broker could not be told yet.
 	acked bool
+	// lost: the member of an ordered log no longer had the lease while this
+	// was received and not acked, so that it went back to the group.
+	lost  bool
 	large bool // holds a place of Backend.large
+	idle  bool // it did already when tend last looked
 }
 
 // Subscribe implements backend.Subscriber.
@@ -108,28 +113,38 @@ func (b *Backend) Subscribe(ctx context.Context, log, group string, o backend.Op
 
 // Receive implements backend.Subscription.
 func (m *member) Receive(ctx context.Context) (*backend.Delivery, error) {
-	for {
-		d, err := m.next()
+	for waited := false; ; waited = true {
+		d, err := m.next(waited)
 		if d != nil || err != nil {
 			return d, err
 		}
 		select {
 		case <-m.signal:
 		case <-ctx.Done():
+			m.mu.Lock()
+			m.waiting--
+			m.mu.Unlock()
 			return nil, ctx.Err()
 		}
 	}
 }
 
-// next takes the first record that is ready, if there is one.
-func (m *member) next() (*backend.Delivery, error) {
+// next takes the first record that is ready. If there is none, its caller is
+// counted as waiting, until it says that it has waited.
+func (m *member) next(waited bool) (*backend.Delivery, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if waited {
+		m.waiting--
+	}
 	if m.err != nil {
 		m.wake() // the others too
 		return nil, m.err
 	}
 	if len(m.ready) == 0 || m.order != nil && !m.order.mayDeliver() {
+		if m.waiting++; m.demand.oversize {
+			m.ask()
+		}
 		return nil, nil
 	}
 	h := m.ready[0]
@@ -296,7 +311,7 @@ func (m *member) again(msg *nats.Msg, meta metadata) bool {
 		}
 		return false
 	}
-	h.reply, h.touched = msg.Reply, time.Now()
+	h.reply, h.touched, h.lost = msg.Reply, time.Now(), false
 	if h.acked {
 		m.settle(h)
 	} else {
@@ -318,6 +333,8 @@ func (m *member) tend(now time.Time) {
 		switch {
 		case h.acked:
 			m.settle(h)
+		case h.lost:
+			// It comes back, to us or to whoever has the lease.
 		case h.touched.Before(stale) && (m.order == nil || m.order.leads()):
 			if m.b.nc.Publish(h.reply, inProgress) == nil {
 				h.touched = now
@@ -325,7 +342,9 @@ func (m *member) tend(now time.Time) {
 		}
 	}
 	m.expire(now)
-	if now.Sub(m.turned) > m.b.config.AckWait {
+	m.returnLarge()
+	// While there is no connection nothing comes back that it could know.
+	if now.Sub(m.turned) > m.b.config.AckWait && m.b.nc.IsConnected() {
 		m.recent.turn()
 		m.turned = now
 	}
@@ -345,5 +364,8 @@ func (m *member) reconnected() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.forget()
+	// What was asked for by the old inbox may stand there still, beside what
+	// is asked for now: together they would exceed the window.
+	m.b.rejoin(m)
 	m.ask()
 }

@@ -1,0 +1,162 @@
+package natsbackend
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/sidestep-dev/sidestep/channel/backend"
+)
+
+// cuttable is a connection through a proxy.
+func cuttable(t testing.TB, c *child) (*Backend, *proxy) {
+	t.Helper()
+	p := startProxy(t, c.address)
+	return connectTo(t, Config{URL: "nats://" + p.address()}), p
+}
+
+// cutOff returns when b knows that its connection is gone.
+func cutOff(t testing.TB, b *Backend, p *proxy) {
+	t.Helper()
+	p.cut()
+	eventually(t, "connection that is cut", func() error {
+		if b.nc.IsConnected() {
+			return errors.New("still connected")
+		}
+		return nil
+	})
+}
+
+// mend returns when b is connected again and every member knows.
+func mend(t testing.TB, b *Backend, p *proxy, members ...*member) {
+	t.Helper()
+	inboxes := make([]string, len(members))
+	for i, m := range members {
+		inboxes[i] = m.inboxNow()
+	}
+	p.mend()
+	for i, m := range members {
+		eventually(t, "member that has reconnected", func() error {
+			if m.inboxNow() == inboxes[i] {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+	}
+	if err := b.nc.FlushWithContext(ctxOf(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (m *member) inboxNow() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.inbox
+}
+
+func TestAcksWhileCutOffAreNotForgotten(t *testing.T) {
+	t.Parallel()
+	const records = 10
+	c := startChild(t)
+	b, p := cuttable(t, c)
+	log := makeLog(t, b, false, "g")
+	sub := subscribe(t, b, log, "g", backend.Options{Window: records})
+	publish(t, b, log, numbered("", records)...)
+	var ds []*backend.Delivery
+	for range records {
+		ds = append(ds, receive(t, sub))
+	}
+	cutOff(t, b, p)
+	ackAll(t, sub, ds...)
+	mend(t, b, p, sub)
+	other := connectTo(t, Config{URL: "nats://" + c.address})
+	eventually(t, "acks", settled(t, other, log, "g"))
+	publish(t, other, log, "next")
+	if d := receive(t, sub); string(d.Data) != "next" {
+		t.Fatalf("received %q, redelivered %v; want the record that was published last", d.Data, d.Redelivered)
+	}
+}
+
+// What was asked for before the cut may stand at the broker still, beside what
+// is asked for after it.
+func TestACutDoesNotHaveAMemberHoldMoreThanItsWindow(t *testing.T) {
+	t.Parallel()
+	const window, cuts, records = 4, 3, 40
+	c := startChild(t)
+	b, p := cuttable(t, c)
+	log := makeLog(t, b, false, "g")
+	sub := subscribe(t, b, log, "g", backend.Options{Window: window})
+	for range cuts {
+		cutOff(t, b, p)
+		mend(t, b, p, sub)
+	}
+	other := connectTo(t, Config{URL: "nats://" + c.address})
+	publish(t, other, log, numbered("", records)...)
+	for range records {
+		d := receive(t, sub)
+		// Whatever the broker had sent by now is here, or nearly.
+		if err := b.nc.FlushWithContext(ctxOf(t)); err != nil {
+			t.Fatal(err)
+		}
+		i, err := other.consumerInfo(ctxOf(t), sub.stream, sub.consumer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i.NumAckPending > window {
+			t.Fatalf("%d records are with the member, its window is %d", i.NumAckPending, window)
+		}
+		ackAll(t, sub, d)
+	}
+}
+
+// The one that leads is cut off while records flow; the other takes over.
+func TestACutLeaderDoesNotBreakTheOrder(t *testing.T) {
+	t.Parallel()
+	const records = 60
+	c := startChild(t)
+	a, p := cuttable(t, c)
+	b := connectTo(t, Config{URL: "nats://" + c.address})
+	log := makeLog(t, a, true, "g")
+	for i := range records {
+		r := &backend.Record{Key: fmt.Sprint(i % 3), Data: []byte(fmt.Sprint(i))}
+		if err := b.Publish(ctxOf(t), log, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leader := subscribe(t, a, log, "g", backend.Options{Window: 16})
+	first := receive(t, leader)
+	follower := subscribe(t, b, log, "g", backend.Options{Window: 16})
+	ackAll(t, leader, first)
+	handled := map[string]int{first.Key: 0}
+	for range records / 3 {
+		d := receive(t, leader)
+		checkOrder(t, handled, d)
+		ackAll(t, leader, d)
+	}
+	held := []*backend.Delivery{receive(t, leader), receive(t, leader)}
+	cutOff(t, a, p)
+	ackAll(t, leader, held...) // nobody hears of it
+	for handled["0"] < records-3 || handled["1"] < records-2 || handled["2"] < records-1 {
+		d := receive(t, follower)
+		checkOrder(t, handled, d)
+		ackAll(t, follower, d)
+	}
+	eventually(t, "records", settled(t, b, log, "g"))
+}
+
+// checkOrder: first deliveries of a key come in the order of the log.
+func checkOrder(t *testing.T, handled map[string]int, d *backend.Delivery) {
+	t.Helper()
+	var n int
+	if _, err := fmt.Sscan(string(d.Data), &n); err != nil {
+		t.Fatal(err)
+	}
+	last, seen := handled[d.Key]
+	switch {
+	case seen && n <= last: // once more
+	case seen && n != last+3, !seen && n > 2:
+		t.Fatalf("key %s: record %d came after %d", d.Key, n, last)
+	default:
+		handled[d.Key] = n
+	}
+}

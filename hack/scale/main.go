@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	switch err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, errUsage):
+		fmt.Fprintln(os.Stderr, "scale:", err)
+		os.Exit(2)
+	default:
+		fmt.Fprintln(os.Stderr, "scale:", err)
+		os.Exit(1)
+	}
+}
+
+var errUsage = errors.New("bad usage")
+
+// options are what the flags say.
+type options struct {
+	channels   int
+	dispatcher string
+	write      string
+	profiles   string
+	idle, rest time.Duration
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	var o options
+	f := flag.NewFlagSet("scale", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.IntVar(&o.channels, "channels", 5000, "`NUMBER` of channels, each with one subscription")
+	f.StringVar(&o.dispatcher, "dispatcher", "", "`PATH` of a dispatcher (default: it is built)")
+	f.StringVar(&o.write, "write", "", "also write the table to this Markdown `FILE`, between its markers")
+	f.StringVar(&o.profiles, "profiles", "", "`FOLDER` for heap, goroutine and CPU profiles of the second start")
+	f.DurationVar(&o.idle, "idle", 30*time.Second, "`DURATION` over which idle processor time is measured")
+	f.DurationVar(&o.rest, "rest", 15*time.Second, "`DURATION` for which memory must not change, to be at rest")
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return o, err
+		}
+		return o, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	switch {
+	case f.NArg() > 0:
+		return o, fmt.Errorf("%w: unexpected %q", errUsage, f.Arg(0))
+	case o.channels < 1:
+		return o, fmt.Errorf("%w: -channels is %d, want 1 or more", errUsage, o.channels)
+	case o.idle < time.Second:
+		return o, fmt.Errorf("%w: -idle is %v, want 1s or more", errUsage, o.idle)
+	}
+	return o, nil
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+	o, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "sidestep-scale-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if o.dispatcher == "" {
+		o.dispatcher = filepath.Join(dir, "dispatcher")
+		if err := build(ctx, o.dispatcher); err != nil {
+			return err
+		}
+	}
+	r, err := measure(ctx, o, dir, stderr)
+	if err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return err
+	}
+	fmt.Fprint(stdout, r.text())
+	if o.write == "" {
+		return nil
+	}
+	return writeSection(o.write, r.markdown())
+}
+
+// build makes the dispatcher of the module that we are started in.
+func build(ctx context.Context, to string) error {
+	const dispatcher = "github.com/sidestep-dev/sidestep/cmd/dispatcher"
+	out, err := exec.CommandContext(ctx, "go", "build", "-o", to, dispatcher).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("build the dispatcher: %w\n%s", err, out)
+	}
+	return nil
+}

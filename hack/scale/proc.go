@@ -1,0 +1,80 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+)
+
+// tick is the unit of times in /proc/PID/stat: USER_HZ, which is 100 on every
+// architecture that Go knows.
+const tick = time.Second / 100
+
+var errFormat = errors.New("not in the known format")
+
+// cpu is the processor time that a process has used, user and system.
+func cpu(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("read processor time: %w", err)
+	}
+	d, err := parseCPU(stat)
+	if err != nil {
+		return 0, fmt.Errorf("read processor time: %w", err)
+	}
+	return d, nil
+}
+
+// memory is the field of /proc/PID/status, VmRSS or VmHWM, in bytes.
+func memory(pid int, field string) (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, fmt.Errorf("read memory: %w", err)
+	}
+	n, err := parseMemory(status, field)
+	if err != nil {
+		return 0, fmt.Errorf("read memory: %w", err)
+	}
+	return n, nil
+}
+
+// parseCPU reads utime and stime, the 14th and 15th field of proc_pid_stat(5).
+// The second is a name in parentheses that may hold anything.
+func parseCPU(stat []byte) (time.Duration, error) {
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 13 {
+		return 0, errFormat
+	}
+	user, err := strconv.ParseInt(string(fields[11]), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", errFormat, err)
+	}
+	system, err := strconv.ParseInt(string(fields[12]), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", errFormat, err)
+	}
+	return time.Duration(user+system) * tick, nil
+}
+
+// parseMemory reads a field of proc_pid_status(5) that is in kB.
+func parseMemory(status []byte, field string) (int64, error) {
+	for line := range bytes.Lines(status) {
+		rest, ok := bytes.CutPrefix(line, []byte(field+":"))
+		if !ok {
+			continue
+		}
+		kib, ok := bytes.CutSuffix(bytes.TrimSpace(rest), []byte(" kB"))
+		if !ok {
+			break
+		}
+		n, err := strconv.ParseInt(string(kib), 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("%w: %w", errFormat, err)
+		}
+		return n << 10, nil
+	}
+	return 0, fmt.Errorf("%s: %w", field, errFormat)
+}

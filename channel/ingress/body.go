@@ -30,6 +30,7 @@ type body struct {
 	buf     *buffer
 	charged int64
 	x       *exchange
+	from    io.Reader
 }
 
 func (b *body) free() {
@@ -65,11 +66,11 @@ func (b *body) charge(n int64) error {
 // read takes in the body. The budget is charged before memory is taken: for
 // all of it if the client says how long it is, or else for each doubling.
 func (x *exchange) read() (*body, error) {
-	length := x.request.ContentLength
+	length := x.request.Length()
 	if length > int64(x.MaxEventBytes) {
 		return nil, tooLarge(length, x.MaxEventBytes)
 	}
-	b := &body{x: x}
+	b := &body{x: x, from: x.request.Body()}
 	if err := b.charge(max(length, firstBuffer) + overhead); err != nil {
 		return nil, err
 	}
@@ -101,7 +102,7 @@ func (b *body) fill() error {
 		}
 		// Never more than shows that it is too much: net/http waits until
 		// what it was given is full of a chunk.
-		n, err := b.x.request.Body.Read(b.bytes[len(b.bytes):min(cap(b.bytes), limit+1)])
+		n, err := b.from.Read(b.bytes[len(b.bytes):min(cap(b.bytes), limit+1)])
 		b.bytes = b.bytes[:len(b.bytes)+n]
 		if len(b.bytes) > limit {
 			return refusal{
@@ -111,6 +112,13 @@ func (b *body) fill() error {
 		}
 		switch {
 		case errors.Is(err, io.EOF):
+			// Not every server tells a connection's end from the body's.
+			if want := b.x.request.Length(); want >= 0 && int64(len(b.bytes)) != want {
+				return refusal{
+					status: http.StatusBadRequest,
+					text:   fmt.Sprintf("the body broke off after %d of %d bytes", len(b.bytes), want),
+				}
+			}
 			return nil
 		case err != nil:
 			return refusal{status: http.StatusBadRequest, text: "the body broke off: " + err.Error()}

@@ -1,4 +1,4 @@
-// Package ingress is where events come in: an http.Handler that answers 202
+// Package ingress is where events come in: a Handler that answers 202
 // when an event is durable, and never before.
 //
 //	POST --> resolve --> room? --> read --> decode --> publish --> 202
@@ -17,5 +17,8 @@
 // specification (data plane) and CloudEvents v1.0.2, HTTP protocol binding and
 // webhook abuse protection.
 //
-// Goroutines: none of its own; each request runs in the http.Server's.
+// A Handler knows no HTTP library. Server serves it with fasthttp, and it is an
+// http.Handler for net/http: two servers, one meaning.
+//
+// Goroutines: those of the server, one for each connection that is active.
 package ingress

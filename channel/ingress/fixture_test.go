@@ -2,7 +2,9 @@ package ingress_test
 
 import (
 	"context"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -37,7 +39,7 @@ type fixture struct {
 	dispatcher *channel.Dispatcher
 	budget     *budget.Budget
 	handler    *ingress.Handler
-	server     *httptest.Server // nil unless serve was called
+	url        string // "" unless serve was called
 
 	mu       sync.Mutex
 	statuses []int // as Observe was told them
@@ -92,11 +94,31 @@ func goneChannel() *channel.Channel {
 	}
 }
 
-// serve starts an HTTP server. Its end comes before the dispatcher's.
+// serve starts an HTTP server: a Server, or net/http's (see onNetHTTP). Its end
+// comes before the dispatcher's.
 func (f *fixture) serve() *fixture {
 	f.t.Helper()
-	f.server = httptest.NewServer(f.handler)
-	f.t.Cleanup(f.server.Close)
+	if onNetHTTP() {
+		s := httptest.NewServer(f.handler)
+		f.t.Cleanup(s.Close)
+		f.url = s.URL
+		return f
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	s := ingress.NewServer(f.handler, nil)
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	f.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := errors.Join(s.Shutdown(ctx), <-done); err != nil {
+			f.t.Errorf("stop serving: %v", err)
+		}
+	})
+	f.url = "http://" + l.Addr().String()
 	return f
 }
 
@@ -204,7 +226,7 @@ func read(t testing.TB, res *http.Response) answer {
 // post sends a request to the server.
 func (f *fixture) post(body string, edit func(*http.Request)) answer {
 	f.t.Helper()
-	res, err := f.server.Client().Do(request(context.Background(), f.server.URL, body, edit))
+	res, err := client.Do(request(context.Background(), f.url, body, edit))
 	if err != nil {
 		f.t.Fatal(err)
 	}

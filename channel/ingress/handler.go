@@ -1,6 +1,8 @@
 package ingress
 
 import (
+	"context"
+	"io"
 	"net/http"
 	"time"
 
@@ -34,64 +36,95 @@ type Handler struct {
 // statusClientGone is what nginx logs for a client that did not wait.
 const statusClientGone = 499
 
-// ServeHTTP implements http.Handler.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	start := time.Now()
-	x := exchange{Handler: h, request: r, writer: w}
-	status := x.serve()
-	if h.Observe != nil {
-		h.Observe(x.channel, status, x.bytes, time.Since(start))
-	}
+// request is what the Handler asks of the server that it runs in. What it
+// returns may be used until the request is answered.
+type request interface {
+	Method() string
+	Host() string
+	// Path is as it was sent, but for its percent-encoding.
+	Path() string
+	// Length of the body, negative if the client did not tell.
+	Length() int64
+	Fields(yield func(name, value string) bool)
+	Body() io.Reader
+	// Context ends when nobody waits for the answer any more.
+	Context() context.Context
 }
+
+// answer is what the server is to send.
+type answer struct {
+	status     int
+	text       string // "" for none
+	retryAfter time.Duration
+	// closing: the connection is of no further use.
+	closing bool
+	// allow tells the methods; handshake that anyone may send at any rate.
+	allow, handshake bool
+}
+
+const allowed = http.MethodPost + ", " + http.MethodOptions
 
 // exchange is one request on its way through the Handler.
 type exchange struct {
 	*Handler
-	request *http.Request
-	writer  http.ResponseWriter
+	request request
 	channel *channel.Channel // nil until it was resolved
 	bytes   int              // of the body, as far as it was read
 }
 
-// serve answers the request and returns the status.
-func (x *exchange) serve() int {
-	switch x.request.Method {
+// handle makes the answer to a request.
+func (h *Handler) handle(r request) answer {
+	start := time.Now()
+	x := exchange{Handler: h, request: r}
+	a := x.serve()
+	if h.Observe != nil {
+		h.Observe(x.channel, a.status, x.bytes, time.Since(start))
+	}
+	return a
+}
+
+func (x *exchange) serve() answer {
+	switch x.request.Method() {
 	case http.MethodPost:
 	case http.MethodOptions:
-		return x.options()
+		// The handshake of CloudEvents' webhook abuse protection, section 4.2.
+		return answer{status: http.StatusOK, allow: true, handshake: true}
 	default:
-		x.writer.Header().Set("Allow", allowed)
-		return x.refuse(refusal{status: http.StatusMethodNotAllowed, text: "want POST, with an event"})
+		return answer{status: http.StatusMethodNotAllowed, allow: true, text: "want POST, with an event"}
 	}
+	if err := x.accept(); err != nil {
+		return x.refuse(err)
+	}
+	return answer{status: http.StatusAccepted}
+}
+
+// accept returns nil when the event is durable.
+func (x *exchange) accept() error {
 	// The table is not held while a client takes its time to send: it would
 	// keep alive what was removed from it.
 	view := x.Dispatcher.Hold()
 	c, err := resolve(view, x.request)
 	view.Release()
 	if err != nil {
-		return x.refuse(err)
+		return err
 	}
 	x.channel = c
 	if err := x.Dispatcher.Room(); err != nil {
-		return x.refuse(err)
+		return err
 	}
 	b, err := x.read()
 	if err != nil {
-		return x.refuse(err)
+		return err
 	}
 	defer b.free()
-	e, err := event.FromHTTP(fields(x.request.Header), b.bytes)
+	e, err := event.FromHTTP(x.request.Fields, b.bytes)
 	if err != nil {
-		return x.refuse(err)
+		return err
 	}
 	if size := event.RecordSize(e); size > x.MaxEventBytes {
-		return x.refuse(tooLarge(int64(size), x.MaxEventBytes))
+		return tooLarge(int64(size), x.MaxEventBytes)
 	}
-	if err := x.publish(e); err != nil {
-		return x.refuse(err)
-	}
-	x.writer.WriteHeader(http.StatusAccepted)
-	return http.StatusAccepted
+	return x.publish(e)
 }
 
 // publish looks for the channel again: the table may have changed meanwhile.
@@ -103,30 +136,4 @@ func (x *exchange) publish(e *event.Event) error {
 		return err
 	}
 	return x.Dispatcher.Publish(x.request.Context(), c, e)
-}
-
-const allowed = "POST, OPTIONS"
-
-// options is the handshake of CloudEvents' webhook abuse protection, section
-// 4.2: anyone may send, at any rate.
-func (x *exchange) options() int {
-	h := x.writer.Header()
-	h.Set("Allow", allowed)
-	h.Set("WebHook-Allowed-Origin", "*")
-	h.Set("WebHook-Allowed-Rate", "*")
-	x.writer.WriteHeader(http.StatusOK)
-	return http.StatusOK
-}
-
-// fields walks a header's names and values.
-func fields(header http.Header) func(yield func(string, string) bool) {
-	return func(yield func(string, string) bool) {
-		for name, values := range header {
-			for _, v := range values {
-				if !yield(name, v) {
-					return
-				}
-			}
-		}
-	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
@@ -35,22 +34,18 @@ func tooLarge(size int64, limit int) refusal {
 	}
 }
 
-// refuse answers with what err calls for and returns the status.
-func (x *exchange) refuse(err error) int {
-	if cause := x.request.Context().Err(); cause != nil {
-		return statusClientGone // nobody reads an answer
+// refuse is the answer that err calls for.
+func (x *exchange) refuse(err error) answer {
+	if x.request.Context().Err() != nil {
+		return answer{status: statusClientGone} // nobody reads it
 	}
 	r := classify(err, x.MaxEventBytes)
-	if r.retryAfter > 0 {
-		x.writer.Header().Set("Retry-After", strconv.Itoa(int(r.retryAfter/time.Second)))
-	}
-	if r.status == http.StatusRequestEntityTooLarge {
-		// As http.MaxBytesReader does: or else the server waits for more of
+	return answer{
+		status: r.status, text: r.text, retryAfter: r.retryAfter,
+		// As http.MaxBytesReader does: or else a server waits for more of
 		// the body, to keep the connection, before it answers.
-		x.writer.Header().Set("Connection", "close")
+		closing: r.status == http.StatusRequestEntityTooLarge,
 	}
-	http.Error(x.writer, r.text, r.status)
-	return r.status
 }
 
 // classify is the table of CONTRACT section 6 for what can go wrong. The texts

@@ -10,30 +10,29 @@ import (
 
 // resolve finds the channel that a request is for: by the full host name, or
 // else by the path /namespace/name. An error is a refusal.
-func resolve(v *channel.View, r *http.Request) (*channel.Channel, error) {
-	host := hostname(r.Host)
+func resolve(v *channel.View, r request) (*channel.Channel, error) {
+	host, path := hostname(r.Host()), r.Path()
 	if c := v.ByHost(host); c != nil {
-		if r.URL.Path != "/" && r.URL.Path != "" {
+		if path != "/" && path != "" {
 			return nil, refusal{
 				status: http.StatusBadRequest,
-				text:   "host " + host + " is a channel's: want the path /, not " + r.URL.Path,
+				text:   "host " + host + " is a channel's: want the path /, not " + path,
 			}
 		}
 		return c, nil
 	}
-	if r.URL.Path == "/" || r.URL.Path == "" {
+	if path == "/" || path == "" {
 		return nil, refusal{
 			status: http.StatusNotFound,
 			text:   "no channel has the host " + host + "; by path it is /namespace/name",
 		}
 	}
 	// One slash at the end is let through, as Knative's own channels do.
-	path := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/"), "/")
-	namespace, name, ok := strings.Cut(path, "/")
+	namespace, name, ok := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(path, "/"), "/"), "/")
 	if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
 		return nil, refusal{
 			status: http.StatusBadRequest,
-			text:   "malformed path " + r.URL.Path + ": want /namespace/name",
+			text:   "malformed path " + path + ": want /namespace/name",
 		}
 	}
 	if c := v.ByName(namespace, name); c != nil {

@@ -130,17 +130,18 @@ func TestFullDiskStopsIngressAndNotDelivery(t *testing.T) {
 }
 
 // TestDiskFullToTheLastByteLosesNoAcceptedEvent: no write succeeds while events
-// flow. JetStream then turns its store off; it must come back by itself.
+// flow. The store breaks then; it must come back by itself.
 func TestDiskFullToTheLastByteLosesNoAcceptedEvent(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, mode string) {
-		const events, clients = 3_000, 16
+		const events, clients = 12_000, 16
 		dir := mountSmallDisk(t)
 		b := newBallast(t, dir)
 		r := newTrial(t)
-		r.begin(t, sequenceYAML(mode, patient, r.steps[:]...), filepath.Join(dir, "data"), scaled(events, 10*events), clients)
+		r.begin(t, sequenceYAML(mode, patient, r.steps[:]...), filepath.Join(dir, "data"), scaled(events, 5*events), clients)
 		rounds := scaled(2, 20)
-		for _, at := range r.moments(rounds, r.events*9/10) {
+		// The disk takes a while to fill: enough events must be left by then.
+		for _, at := range r.moments(rounds, r.events/3) {
 			await(t, "events to be accepted", func() bool { return t.Failed() || int(r.count.Load()) >= at })
 			refused := r.refused.Load()
 			await(t, "ingress to refuse many events", func() bool {

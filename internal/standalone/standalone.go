@@ -23,7 +23,7 @@ import (
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
 )
 
-// Bounds on clients of ingress and of the admin server.
+// Bounds on clients of the admin server.
 const (
 	readHeaderTimeout = 10 * time.Second
 	readTimeout       = 5 * time.Minute
@@ -193,12 +193,12 @@ func (p *process) serve(ctx context.Context) error {
 	defer running.Wait()
 	failed := make(chan error, 2)
 
-	events := p.server(p.ingress())
+	events := ingress.NewServer(p.ingress(), p.Logger)
 	admin := p.server(adminHandler(&p.ready, p.dispatcher, p.registry, &p.hops))
 	admin.BaseContext = func(net.Listener) context.Context { return work }
-	start := func(s *http.Server, l net.Listener) {
+	start := func(s interface{ Serve(net.Listener) error }, l net.Listener) {
 		running.Go(func() {
-			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			if err := s.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
 				failed <- fmt.Errorf("serve on %s: %w", l.Addr(), err)
 			}
 		})
@@ -239,7 +239,7 @@ func trim(ctx context.Context) {
 	}
 }
 
-func (p *process) ingress() http.Handler {
+func (p *process) ingress() *ingress.Handler {
 	return &ingress.Handler{
 		Dispatcher:    p.dispatcher,
 		Budget:        p.bytes,
@@ -267,14 +267,14 @@ func (p *process) server(h http.Handler) *http.Server {
 
 // stop ends what serve began, in order: unready; no more events from outside;
 // what is in flight, up to Drain; the rest.
-func (p *process) stop(events, admin *http.Server, stop context.CancelCauseFunc) error {
+func (p *process) stop(events *ingress.Server, admin *http.Server, stop context.CancelCauseFunc) error {
 	p.ready.stopping.Store(true)
 	p.Logger.Info("stopping", "drain", p.Drain)
 	ctx, cancel := context.WithTimeout(context.Background(), p.Drain)
 	defer cancel()
 	if events != nil {
 		if err := events.Shutdown(ctx); err != nil {
-			events.Close()
+			p.Logger.Warn("not all requests could be answered", "error", err)
 		}
 	}
 	if err := p.dispatcher.Close(ctx); err != nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/internal/brokertest"
 )
 
 // halfMade is a log whose maker died after it had written the entry.
@@ -155,11 +156,11 @@ func subjects(t *testing.T, b *Backend, shard int) []string {
 func TestTwoProcessesDoNotUndoEachOthersSubjects(t *testing.T) {
 	t.Parallel()
 	const shard, each = 7, 24
-	c := startChild(t)
+	c := brokertest.Start(t)
 	ctx := ctxOf(t)
 	processes := []*Backend{
-		connectTo(t, Config{URL: "nats://" + c.address}),
-		connectTo(t, Config{URL: "nats://" + c.address}),
+		connectTo(t, Config{URL: "nats://" + c.Address}),
+		connectTo(t, Config{URL: "nats://" + c.Address}),
 	}
 	names := make([][]string, len(processes))
 	var running sync.WaitGroup
@@ -176,7 +177,7 @@ func TestTwoProcessesDoNotUndoEachOthersSubjects(t *testing.T) {
 	}
 	running.Wait()
 
-	fresh := connectTo(t, Config{URL: "nats://" + c.address})
+	fresh := connectTo(t, Config{URL: "nats://" + c.Address})
 	want := []string{fresh.names.anchorSubject(shard)}
 	for _, logs := range names {
 		for i, name := range logs {

@@ -6,19 +6,20 @@ import (
 	"testing"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/internal/brokertest"
 )
 
 // cuttable is a connection through a proxy.
-func cuttable(t testing.TB, c *child) (*Backend, *proxy) {
+func cuttable(t testing.TB, c *brokertest.Broker) (*Backend, *brokertest.Proxy) {
 	t.Helper()
-	p := startProxy(t, c.address)
-	return connectTo(t, Config{URL: "nats://" + p.address()}), p
+	p := brokertest.StartProxy(t, c.Address)
+	return connectTo(t, Config{URL: "nats://" + p.Address()}), p
 }
 
 // cutOff returns when b knows that its connection is gone.
-func cutOff(t testing.TB, b *Backend, p *proxy) {
+func cutOff(t testing.TB, b *Backend, p *brokertest.Proxy) {
 	t.Helper()
-	p.cut()
+	p.Cut()
 	eventually(t, "connection that is cut", func() error {
 		if b.nc.IsConnected() {
 			return errors.New("still connected")
@@ -28,13 +29,13 @@ func cutOff(t testing.TB, b *Backend, p *proxy) {
 }
 
 // mend returns when b is connected again and every member knows.
-func mend(t testing.TB, b *Backend, p *proxy, members ...*member) {
+func mend(t testing.TB, b *Backend, p *brokertest.Proxy, members ...*member) {
 	t.Helper()
 	inboxes := make([]string, len(members))
 	for i, m := range members {
 		inboxes[i] = m.inboxNow()
 	}
-	p.mend()
+	p.Mend()
 	for i, m := range members {
 		eventually(t, "member that has reconnected", func() error {
 			if m.inboxNow() == inboxes[i] {
@@ -57,7 +58,7 @@ func (m *member) inboxNow() string {
 func TestAcksWhileCutOffAreNotForgotten(t *testing.T) {
 	t.Parallel()
 	const records = 10
-	c := startChild(t)
+	c := brokertest.Start(t)
 	b, p := cuttable(t, c)
 	log := makeLog(t, b, false, "g")
 	sub := subscribe(t, b, log, "g", backend.Options{Window: records})
@@ -69,7 +70,7 @@ func TestAcksWhileCutOffAreNotForgotten(t *testing.T) {
 	cutOff(t, b, p)
 	ackAll(t, sub, ds...)
 	mend(t, b, p, sub)
-	other := connectTo(t, Config{URL: "nats://" + c.address})
+	other := connectTo(t, Config{URL: "nats://" + c.Address})
 	eventually(t, "acks", settled(t, other, log, "g"))
 	publish(t, other, log, "next")
 	if d := receive(t, sub); string(d.Data) != "next" {
@@ -82,7 +83,7 @@ func TestAcksWhileCutOffAreNotForgotten(t *testing.T) {
 func TestACutDoesNotHaveAMemberHoldMoreThanItsWindow(t *testing.T) {
 	t.Parallel()
 	const window, cuts, records = 4, 3, 40
-	c := startChild(t)
+	c := brokertest.Start(t)
 	b, p := cuttable(t, c)
 	log := makeLog(t, b, false, "g")
 	sub := subscribe(t, b, log, "g", backend.Options{Window: window})
@@ -90,7 +91,7 @@ func TestACutDoesNotHaveAMemberHoldMoreThanItsWindow(t *testing.T) {
 		cutOff(t, b, p)
 		mend(t, b, p, sub)
 	}
-	other := connectTo(t, Config{URL: "nats://" + c.address})
+	other := connectTo(t, Config{URL: "nats://" + c.Address})
 	publish(t, other, log, numbered("", records)...)
 	for range records {
 		d := receive(t, sub)
@@ -113,9 +114,9 @@ func TestACutDoesNotHaveAMemberHoldMoreThanItsWindow(t *testing.T) {
 func TestACutLeaderDoesNotBreakTheOrder(t *testing.T) {
 	t.Parallel()
 	const records = 60
-	c := startChild(t)
+	c := brokertest.Start(t)
 	a, p := cuttable(t, c)
-	b := connectTo(t, Config{URL: "nats://" + c.address})
+	b := connectTo(t, Config{URL: "nats://" + c.Address})
 	log := makeLog(t, a, true, "g")
 	for i := range records {
 		r := &backend.Record{Key: fmt.Sprint(i % 3), Data: []byte(fmt.Sprint(i))}

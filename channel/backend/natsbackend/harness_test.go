@@ -2,19 +2,13 @@ package natsbackend
 
 import (
 	"context"
-	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/sidestep-dev/sidestep/channel/backend"
 	"github.com/sidestep-dev/sidestep/channel/backend/backendtest"
+	"github.com/sidestep-dev/sidestep/internal/brokertest"
 )
 
 const testAckWait = 2 * time.Second
@@ -43,27 +37,27 @@ func TestExternal(t *testing.T) {
 }
 
 func newExternal(t testing.TB) backendtest.Harness {
-	c := startChild(t)
-	var proxies sync.Map // backend.Backend -> *proxy
-	of := func(t testing.TB, b backend.Backend) *proxy {
+	c := brokertest.Start(t)
+	var proxies sync.Map // backend.Backend -> *brokertest.Proxy
+	of := func(t testing.TB, b backend.Backend) *brokertest.Proxy {
 		t.Helper()
 		p, ok := proxies.Load(b)
 		if !ok {
 			t.Fatal("not a connection of this harness")
 		}
-		return p.(*proxy)
+		return p.(*brokertest.Proxy)
 	}
 	return backendtest.Harness{
 		Connect: func(t testing.TB) backend.Backend {
-			p := startProxy(t, c.address)
-			b := connect(t, Config{URL: "nats://" + p.address(), AckWait: testAckWait})
+			p := brokertest.StartProxy(t, c.Address)
+			b := connect(t, Config{URL: "nats://" + p.Address(), AckWait: testAckWait})
 			proxies.Store(b, p)
 			return b
 		},
-		Kill:    func(t testing.TB, b backend.Backend) { of(t, b).cut() },
-		Cut:     func(t testing.TB, b backend.Backend) { of(t, b).cut() },
-		Mend:    func(t testing.TB, b backend.Backend) { of(t, b).mend() },
-		Restart: func(t testing.TB) { c.restart(t) },
+		Kill:    func(t testing.TB, b backend.Backend) { of(t, b).Cut() },
+		Cut:     func(t testing.TB, b backend.Backend) { of(t, b).Cut() },
+		Mend:    func(t testing.TB, b backend.Backend) { of(t, b).Mend() },
+		Restart: func(t testing.TB) { c.Restart(t) },
 		Facts:   backendtest.Facts{AckWait: testAckWait, AckFlush: ackFlush, Dedup: true},
 	}
 }
@@ -86,73 +80,4 @@ func stopServer(t testing.TB, s *Server) {
 	if err := s.Close(ctx); err != nil {
 		t.Error(err)
 	}
-}
-
-// child is a nats-server in a process of its own.
-type child struct {
-	dir, address string
-	cmd          *exec.Cmd
-}
-
-func startChild(t testing.TB) *child {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &child{dir: t.TempDir(), address: l.Addr().String()}
-	l.Close()
-	c.start(t)
-	t.Cleanup(c.kill)
-	return c
-}
-
-func (c *child) start(t testing.TB) {
-	t.Helper()
-	_, port, _ := strings.Cut(c.address, ":")
-	c.cmd = exec.Command(os.Args[0])
-	c.cmd.Env = append(os.Environ(), childDir+"="+c.dir, childPort+"="+port)
-	c.cmd.Stderr = os.Stderr
-	if _, err := c.cmd.StdinPipe(); err != nil { // open until we die
-		t.Fatal(err)
-	}
-	if err := c.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	deadline := time.Now().Add(30 * time.Second)
-	for {
-		err := c.reachable()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("nats-server on %s does not come up: %v", c.address, err)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
-// reachable: it has read its store and serves JetStream.
-func (c *child) reachable() error {
-	nc, err := nats.Connect("nats://"+c.address, nats.NoReconnect())
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	m, err := nc.Request("$JS.API.INFO", nil, time.Second)
-	if err == nil && strings.Contains(string(m.Data), `"error"`) {
-		err = fmt.Errorf("JetStream: %s", m.Data)
-	}
-	return err
-}
-
-func (c *child) kill() {
-	_ = c.cmd.Process.Kill()
-	_ = c.cmd.Wait()
-}
-
-func (c *child) restart(t testing.TB) {
-	t.Helper()
-	c.kill()
-	c.start(t)
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/internal/brokertest"
 )
 
 // With these variables set, the test binary is a member of a group, which
@@ -58,10 +59,10 @@ type holder struct {
 	lines chan string // what it printed
 }
 
-func startHolder(t testing.TB, c *child, log string) *holder {
+func startHolder(t testing.TB, c *brokertest.Broker, log string) *holder {
 	t.Helper()
 	h := &holder{cmd: exec.Command(os.Args[0]), lines: make(chan string, 1000)}
-	h.cmd.Env = append(os.Environ(), holderURL+"=nats://"+c.address, holderLog+"="+log)
+	h.cmd.Env = append(os.Environ(), holderURL+"=nats://"+c.Address, holderLog+"="+log)
 	h.cmd.Stderr = os.Stderr
 	var err error
 	if h.stdin, err = h.cmd.StdinPipe(); err != nil {

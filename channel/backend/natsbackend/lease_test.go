@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/internal/brokertest"
 )
 
 func TestALeaseIsNotTakenOverBeforeItsTime(t *testing.T) {
@@ -61,8 +62,8 @@ func TestALateRenewalDoesNotLeaveReceiveWaiting(t *testing.T) {
 // leads again: what it still has of the first does not stand for one of them.
 func TestARecordOfALostLeaseDoesNotStandForOneThatIsMissing(t *testing.T) {
 	t.Parallel()
-	c := startChild(t)
-	a := connectTo(t, Config{URL: "nats://" + c.address})
+	c := brokertest.Start(t)
+	a := connectTo(t, Config{URL: "nats://" + c.Address})
 	b, p := cuttable(t, c)
 	log := makeLog(t, a, true, "g")
 	publish(t, a, log, numbered("r", 6)...)
@@ -132,8 +133,8 @@ func takeLease(t testing.TB, b *Backend, from, to *member) {
 func TestAPausedHolderDoesNotDeliverOnceItsLeaseIsOver(t *testing.T) {
 	t.Parallel()
 	const before, meanwhile, after = 5, 15, 5
-	c := startChild(t)
-	b := connectTo(t, Config{URL: "nats://" + c.address})
+	c := brokertest.Start(t)
+	b := connectTo(t, Config{URL: "nats://" + c.Address})
 	log := makeLog(t, b, true, "g")
 	h := startHolder(t, c, log)
 	all := numbered("r", before+meanwhile+after)

@@ -49,7 +49,7 @@ bench-hop: ## compare hops and throughput side by side (about 10 minutes); write
 	$(GO) -C hack/bench run ./hop -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
 
 bench-scale: ## measure 5,000 channels in one process (about 5 minutes); writes docs/perf.md
-	$(GO) run ./hack/scale -write docs/perf.md
+	$(GO) -C hack/bench run ./scale -write $(CURDIR)/docs/perf.md
 
 bench: ## the microbenchmarks, with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./channel/...

@@ -7,6 +7,7 @@ require (
 	github.com/nats-io/nats.go v1.55.0
 	github.com/valyala/fasthttp v1.78.0
 	go.opentelemetry.io/otel v1.44.0
+	go.uber.org/goleak v1.3.0
 	go.uber.org/zap v1.28.0
 	k8s.io/apimachinery v0.35.7
 	knative.dev/eventing v0.50.0

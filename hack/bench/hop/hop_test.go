@@ -6,7 +6,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -177,42 +176,5 @@ func TestBusyTimeLeavesOutIdlenessAndGuests(t *testing.T) {
 	}
 	if got := parseBusy([]byte("intr 1 2 3")); got != 0 {
 		t.Errorf("another format: got %v, want 0 for unknown", got)
-	}
-}
-
-func TestSpliceReplacesOnlyWhatIsBetweenTheMarkers(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "docs", "perf.md")
-	if err := writeSection(path, "first\n"); err != nil {
-		t.Fatal(err)
-	}
-	fresh, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc := strings.Replace(string(fresh), beginMarker, "before\n"+beginMarker, 1) + "after\n"
-	if err := os.WriteFile(path, []byte(doc), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := writeSection(path, "second\n"); err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile(path)
-	if want := strings.Replace(doc, "first", "second", 1); err != nil || string(got) != want {
-		t.Errorf("got %v\n%s\nwant\n%s", err, got, want)
-	}
-}
-
-func TestSpliceRefusesADocumentWhoseMarkersAreBroken(t *testing.T) {
-	t.Parallel()
-	for name, doc := range map[string]string{
-		"no end":        beginMarker,
-		"no begin":      endMarker,
-		"wrong order":   endMarker + beginMarker,
-		"more than one": beginMarker + endMarker + beginMarker + endMarker,
-	} {
-		if _, err := splice([]byte(doc), "x"); !errors.Is(err, errMarkers) {
-			t.Errorf("%s: got %v", name, err)
-		}
 	}
 }

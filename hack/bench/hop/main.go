@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/sidestep-dev/sidestep/hack/bench/internal/generate"
+
+	"github.com/sidestep-dev/sidestep/hack/bench/internal/section"
 )
 
 // childArg is the first argument of this program as a child.
@@ -142,7 +144,7 @@ func (o options) report(r results, dir string) error {
 		return err
 	}
 	if o.write != "" {
-		if err := writeSection(o.write, r.markdown(machine)); err != nil {
+		if err := section.Write(o.write, sectionName, r.markdown(machine)); err != nil {
 			return err
 		}
 		fmt.Fprintln(os.Stderr, "written to", o.write)

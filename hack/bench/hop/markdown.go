@@ -1,19 +1,12 @@
 package main
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 )
 
-const (
-	beginMarker = "<!-- bench-hop:begin -->"
-	endMarker   = "<!-- bench-hop:end -->"
-)
+// sectionName is that of the report in a document.
+const sectionName = "bench-hop"
 
 // command is how the report is made.
 const command = "make bench-hop"
@@ -60,44 +53,4 @@ func writeRow(out *strings.Builder, cells []string) {
 		fmt.Fprintf(out, "| %s ", strings.ReplaceAll(cell, "|", `\|`))
 	}
 	out.WriteString("|\n")
-}
-
-// writeSection puts the section between its markers in the file.
-func writeSection(path, section string) error {
-	old, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read the old report: %w", err)
-	}
-	doc, err := splice(old, section)
-	if err != nil {
-		return fmt.Errorf("write the report to %s: %w", path, err)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("write the report: %w", err)
-	}
-	if err := os.WriteFile(path, doc, 0o644); err != nil {
-		return fmt.Errorf("write the report: %w", err)
-	}
-	return nil
-}
-
-var errMarkers = errors.New("it must hold " + beginMarker + " and, after it, " + endMarker + ", once each")
-
-// splice replaces what is between the markers of doc. A document without
-// markers gets them at its end.
-func splice(doc []byte, section string) ([]byte, error) {
-	begin, end := bytes.Index(doc, []byte(beginMarker)), bytes.Index(doc, []byte(endMarker))
-	marked := beginMarker + "\n" + section + endMarker
-	switch {
-	case begin < 0 && end < 0:
-		if len(doc) == 0 {
-			doc = []byte("# Performance\n")
-		}
-		return fmt.Appendf(nil, "%s\n\n## Hops\n\n%s\n", bytes.TrimRight(doc, "\n"), marked), nil
-	case begin < 0, end < begin,
-		bytes.Count(doc, []byte(beginMarker)) > 1, bytes.Count(doc, []byte(endMarker)) > 1:
-		return nil, errMarkers
-	default:
-		return fmt.Appendf(nil, "%s%s%s", doc[:begin], marked, doc[end+len(endMarker):]), nil
-	}
 }

@@ -15,29 +15,54 @@ const tick = time.Second / 100
 
 var errFormat = errors.New("not in the known format")
 
-// CPU is the processor time that the child has used so far, user and system,
+// The fields of proc_pid_status(5) that Memory knows: what is resident now, and
+// the most that ever was.
+const (
+	Resident = "VmRSS"
+	Peak     = "VmHWM"
+)
+
+// CPU is the processor time that a process has used so far, user and system,
 // all threads, in steps of 10 ms.
-func (c *Child) CPU() (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
+func CPU(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0, fmt.Errorf("read the processor time of %s: %w", c.name, err)
+		return 0, fmt.Errorf("read processor time: %w", err)
 	}
 	d, err := parseCPU(stat)
 	if err != nil {
-		return 0, fmt.Errorf("read the processor time of %s: %w", c.name, err)
+		return 0, fmt.Errorf("read processor time: %w", err)
+	}
+	return d, nil
+}
+
+// Memory is what a process has in memory, in bytes.
+func Memory(pid int, field string) (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, fmt.Errorf("read memory: %w", err)
+	}
+	n, err := parseMemory(status, field)
+	if err != nil {
+		return 0, fmt.Errorf("read memory: %w", err)
+	}
+	return n, nil
+}
+
+// CPU is CPU of the child.
+func (c *Child) CPU() (time.Duration, error) {
+	d, err := CPU(c.cmd.Process.Pid)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", c.name, err)
 	}
 	return d, nil
 }
 
 // PeakRSS is the most memory that the child has had resident, in bytes.
 func (c *Child) PeakRSS() (int64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
+	n, err := Memory(c.cmd.Process.Pid, Peak)
 	if err != nil {
-		return 0, fmt.Errorf("read the memory of %s: %w", c.name, err)
-	}
-	n, err := parsePeakRSS(status)
-	if err != nil {
-		return 0, fmt.Errorf("read the memory of %s: %w", c.name, err)
+		return 0, fmt.Errorf("%s: %w", c.name, err)
 	}
 	return n, nil
 }
@@ -60,10 +85,10 @@ func parseCPU(stat []byte) (time.Duration, error) {
 	return time.Duration(user+system) * tick, nil
 }
 
-// parsePeakRSS reads VmHWM of proc_pid_status(5).
-func parsePeakRSS(status []byte) (int64, error) {
+// parseMemory reads a field of proc_pid_status(5) that is in kB.
+func parseMemory(status []byte, field string) (int64, error) {
 	for line := range bytes.Lines(status) {
-		rest, ok := bytes.CutPrefix(line, []byte("VmHWM:"))
+		rest, ok := bytes.CutPrefix(line, []byte(field+":"))
 		if !ok {
 			continue
 		}
@@ -77,5 +102,5 @@ func parsePeakRSS(status []byte) (int64, error) {
 		}
 		return n << 10, nil
 	}
-	return 0, errFormat
+	return 0, fmt.Errorf("%s: %w", field, errFormat)
 }

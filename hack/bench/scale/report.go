@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 	"strings"
 	"text/tabwriter"
@@ -86,22 +85,5 @@ func (r *result) markdown() string {
 	return s.String()
 }
 
-const (
-	beginMarker = "<!-- scale:begin -->\n"
-	endMarker   = "<!-- scale:end -->\n"
-)
-
-// writeSection replaces what is between the markers of a file.
-func writeSection(path, text string) error {
-	was, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	before, rest, ok := strings.Cut(string(was), beginMarker)
-	_, after, ended := strings.Cut(rest, endMarker)
-	if !ok || !ended || strings.Contains(after, beginMarker) {
-		return fmt.Errorf("%s: want one line %q with one line %q below it",
-			path, strings.TrimSpace(beginMarker), strings.TrimSpace(endMarker))
-	}
-	return os.WriteFile(path, []byte(before+beginMarker+text+endMarker+after), 0o644)
-}
+// sectionName is that of the report in a document.
+const sectionName = "scale"

@@ -1,7 +1,7 @@
 // Command scale measures what many channels cost one standalone process while
 // they are idle, and how fast it starts with them.
 //
-//	go run ./hack/scale [-channels 5000] [-dispatcher PATH] [-write FILE]
+//	go -C hack/bench run ./scale [-channels 5000] [-dispatcher PATH] [-write FILE]
 //
 //	            N SidestepChannels, each with one Subscription (YAML)
 //	                                 |

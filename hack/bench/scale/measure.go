@@ -10,7 +10,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sidestep-dev/sidestep/hack/bench/internal/process"
 )
+
+var errProfile = errors.New("not in the known format")
 
 const manifestsFile = "channels.yaml"
 
@@ -90,7 +94,7 @@ func (m *meter) run(ctx context.Context, s *start) (err error) {
 	if s.used, err = m.atRest(ctx); err != nil {
 		return err
 	}
-	if s.peak, err = memory(m.child.pid(), "VmHWM"); err != nil {
+	if s.peak, err = process.Memory(m.child.pid(), process.Peak); err != nil {
 		return err
 	}
 	m.say("stopping")
@@ -106,7 +110,7 @@ func (m *meter) idleCost(ctx context.Context, s *start) (err error) {
 	if s.goroutines, err = m.goroutines(ctx); err != nil {
 		return err
 	}
-	before, err := cpu(m.child.pid())
+	before, err := process.CPU(m.child.pid())
 	if err != nil {
 		return err
 	}
@@ -114,7 +118,7 @@ func (m *meter) idleCost(ctx context.Context, s *start) (err error) {
 	if err := pause(ctx, m.idle); err != nil {
 		return err
 	}
-	after, err := cpu(m.child.pid())
+	after, err := process.CPU(m.child.pid())
 	s.cpu = float64(after-before) / float64(time.Since(began))
 	return err
 }
@@ -124,7 +128,7 @@ func (m *meter) atRest(ctx context.Context) (int64, error) {
 	deadline := time.Now().Add(restLimit)
 	last, since := int64(0), time.Now()
 	for {
-		n, err := memory(m.child.pid(), "VmRSS")
+		n, err := process.Memory(m.child.pid(), process.Resident)
 		if err != nil {
 			return 0, err
 		}
@@ -151,7 +155,7 @@ func (m *meter) goroutines(ctx context.Context) (int, error) {
 	first, _, _ := strings.Cut(string(body), "\n")
 	n, err := strconv.Atoi(first[strings.LastIndexByte(first, ' ')+1:])
 	if err != nil {
-		return 0, fmt.Errorf("goroutines in %q: %w", first, errFormat)
+		return 0, fmt.Errorf("goroutines in %q: %w", first, errProfile)
 	}
 	return n, nil
 }

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/sidestep-dev/sidestep/hack/bench/internal/process"
+	"github.com/sidestep-dev/sidestep/hack/bench/internal/section"
 )
 
 func main() {
@@ -78,7 +80,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	if o.dispatcher == "" {
 		o.dispatcher = filepath.Join(dir, "dispatcher")
-		if err := build(ctx, o.dispatcher); err != nil {
+		if err := process.BuildDispatcher(ctx, o.dispatcher); err != nil {
 			return err
 		}
 	}
@@ -93,15 +95,5 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if o.write == "" {
 		return nil
 	}
-	return writeSection(o.write, r.markdown())
-}
-
-// build makes the dispatcher of the module that we are started in.
-func build(ctx context.Context, to string) error {
-	const dispatcher = "github.com/sidestep-dev/sidestep/cmd/dispatcher"
-	out, err := exec.CommandContext(ctx, "go", "build", "-o", to, dispatcher).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("build the dispatcher: %w\n%s", err, out)
-	}
-	return nil
+	return section.Write(o.write, sectionName, r.markdown())
 }

@@ -11,8 +11,8 @@ import (
 
 // reference is a decoded Ref and where its parts stand.
 type reference struct {
-	ref                            sequence.Ref
-	at, apiVersion, kind, name, ns value
+	ref                        sequence.Ref
+	at, apiVersion, kind, name value
 }
 
 func (r *reference) complete() bool {

@@ -9,7 +9,7 @@ GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # The modules beside the main one: what they need stays out of it.
-MODULES := hack/bench hack/conformance
+MODULES := hack/bench hack/conformance hack/s3
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run build test test-long lint fuzz bench-hop bench-scale bench generate clean

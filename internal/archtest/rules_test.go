@@ -119,9 +119,11 @@ var rules = []rule{
 		instead: "import it from a _test.go file",
 		of:      []string{"..."}, except: []string{
 			"channel/backend/backendtest/...", "channel/backend/faultbackend/...", "internal/brokertest/...",
+			"claimcheck/storetest/...",
 		},
 		never: []string{
 			"channel/backend/backendtest/...", "channel/backend/faultbackend/...", "internal/brokertest/...",
+			"claimcheck/storetest/...",
 			"testing", "net/http/httptest", "go.uber.org/goleak",
 		},
 	},

@@ -1,0 +1,212 @@
+package claimcheck
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// Config of a Checkroom. Stores, Current and Keys are required.
+type Config struct {
+	// Stores by id. Current is the one that payloads are written to; the
+	// others are read until nothing refers to them any more.
+	Stores  map[string]Store
+	Current string
+	Keys    *Keys
+	// TTL is how long a payload is kept without a renewal; 7 days if zero.
+	// Two processes may have different ones.
+	TTL time.Duration
+	// Slack is kept on top of every time, for clocks that differ and calls that
+	// take long; 10 minutes if zero.
+	Slack time.Duration
+	// Observer is told what happens; may be nil.
+	Observer Observer
+	// Now is the clock; time.Now if nil.
+	Now func() time.Time
+}
+
+// Validate tells what is wrong with c.
+func (c *Config) Validate() error {
+	if c.Keys == nil {
+		return errors.New("claim check: no signing keys")
+	}
+	if c.TTL < 0 || c.Slack < 0 {
+		return fmt.Errorf("claim check: ttl %v and slack %v must not be negative", c.TTL, c.Slack)
+	}
+	return (&rooms{c.Stores, c.Current}).validate()
+}
+
+// Checkroom stores payloads and hands out claims to them. It does not close its
+// stores. All methods may be called by many goroutines at once.
+type Checkroom struct {
+	keys   *Keys
+	ttl    time.Duration
+	slack  time.Duration
+	notify Observer
+	now    func() time.Time
+	rooms  atomic.Pointer[rooms]
+	linked recent
+}
+
+// rooms are the stores at one time; never changed.
+type rooms struct {
+	stores  map[string]Store
+	current string
+}
+
+func (r *rooms) validate() error {
+	if r.stores[r.current] == nil {
+		return fmt.Errorf("claim check: no current store %q", r.current)
+	}
+	for id, s := range r.stores {
+		if id == "" || len(id) > MaxStoreID || s == nil {
+			return fmt.Errorf("claim check: invalid store %q", id)
+		}
+	}
+	return nil
+}
+
+// New makes a Checkroom.
+func New(c Config) (*Checkroom, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	r := &Checkroom{
+		keys: c.Keys, notify: c.Observer, now: c.Now,
+		ttl:   cmp.Or(c.TTL, 7*24*time.Hour),
+		slack: cmp.Or(c.Slack, 10*time.Minute),
+	}
+	if r.notify == nil {
+		r.notify = unobserved{}
+	}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	r.rooms.Store(&rooms{maps.Clone(c.Stores), c.Current})
+	return r, nil
+}
+
+// Use replaces the stores, at runtime. Calls under way go on with the former
+// ones: keep an old store open until Holds says that nothing is in it, and every
+// process uses the new one.
+func (r *Checkroom) Use(stores map[string]Store, current string) error {
+	next := &rooms{maps.Clone(stores), current}
+	if err := next.validate(); err != nil {
+		return err
+	}
+	r.rooms.Store(next)
+	return nil
+}
+
+// Holds tells whether there is any payload in a store.
+func (r *Checkroom) Holds(ctx context.Context, id string) (bool, error) {
+	s, err := r.store(id)
+	if err != nil {
+		return false, err
+	}
+	for _, err := range s.List(ctx, payloads) {
+		return err == nil, err
+	}
+	return false, nil
+}
+
+// store is one of the stores. One that is not configured can become so: its
+// payloads are out of reach, not gone.
+func (r *Checkroom) store(id string) (Store, error) {
+	rooms := r.rooms.Load()
+	if s := rooms.stores[id]; s != nil {
+		return s, nil
+	}
+	known := slices.Sorted(maps.Keys(rooms.stores))
+	return nil, fmt.Errorf("%w: store %q is not configured, only %q", ErrUnavailable, id, known)
+}
+
+// ParseHeader reads a claim from a record of owner.
+func (r *Checkroom) ParseHeader(header, owner string) (Claim, error) {
+	return r.keys.ParseHeader(header, owner)
+}
+
+// Header encodes a claim for a record of its owner.
+func (r *Checkroom) Header(c Claim) (string, error) { return r.keys.Header(c) }
+
+// Payload is what Store stores.
+type Payload struct {
+	// Owner is the channel, "namespace/name", whose record will carry the claim.
+	Owner string
+	// ContentType as its sender gave it; what is longer than MaxContentType is
+	// refused.
+	ContentType string
+	// Head is what has been read of the payload, Rest yields what follows.
+	// Store does not keep Head.
+	Head []byte
+	Rest io.Reader
+	// Length of the payload if it was announced, or negative. A payload that
+	// has another length is refused: it was cut.
+	Length int64
+	// Limit is the largest size that is taken; 0 for any.
+	Limit int64
+	// Same is a claim of what the payload may be equal to, such as that of the
+	// event that it answers. If it is, it is not stored again.
+	Same *Claim
+}
+
+// Store writes a payload in one pass and returns the claim to it. When it
+// fails, nothing is stored. The errors are those of a Store, ErrTooLarge, ErrLength,
+// and those of Rest and ctx as they are.
+//
+// Put, then publish, then answer: if the process dies in between, what is left
+// is an object that nothing refers to, and is swept when its time is over.
+func (r *Checkroom) Store(ctx context.Context, p Payload) (Claim, error) {
+	c, err := r.storePayload(ctx, p)
+	if err != nil {
+		r.notify.Failed(OpStore, err)
+		return Claim{}, fmt.Errorf("store payload of %s: %w", p.Owner, err)
+	}
+	return c, nil
+}
+
+func (r *Checkroom) storePayload(ctx context.Context, p Payload) (Claim, error) {
+	if p.Limit > 0 && p.Length > p.Limit {
+		return Claim{}, fmt.Errorf("%w: %d bytes, more than %d", ErrTooLarge, p.Length, p.Limit)
+	}
+	rooms := r.rooms.Load()
+	c := Claim{
+		Store: rooms.current, Owner: p.Owner, ContentType: p.ContentType,
+		Expires: wholeSeconds(r.now().Add(r.ttl)),
+	}
+	c.Object = newKey(c.Owner, c.Expires).payload()
+	if err := c.validate(); err != nil {
+		return Claim{}, err
+	}
+	src := p.reader()
+	if p.Same != nil {
+		same, rest, err := r.compare(ctx, &p, src)
+		if err != nil {
+			return Claim{}, err
+		}
+		if same {
+			return r.reuse(ctx, &p)
+		}
+		defer rest.close()
+		src = rest
+	}
+	return r.put(ctx, rooms.stores[rooms.current], c, &payloadReader{
+		src: src, limit: p.Limit, length: p.Length, digests: newDigester(),
+	})
+}
+
+func (r *Checkroom) put(ctx context.Context, s Store, c Claim, pr *payloadReader) (Claim, error) {
+	start := r.now()
+	if err := s.Put(ctx, c.Object, pr); err != nil {
+		return Claim{}, err
+	}
+	c.Size, c.SHA256, c.Blocks = pr.digests.size, pr.whole, pr.blocks
+	r.notify.Stored(c.Size, r.now().Sub(start))
+	return c, nil
+}

@@ -1,0 +1,116 @@
+package claimcheck
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+)
+
+// Open streams a payload. What it yields is not known to be right before the end:
+// the last bytes are withheld until the SHA-256 of all matches the claim, so that
+// a corrupted payload never comes out complete. It ends in ErrCorrupt instead, also when
+// the object is shorter than it was. ErrNotFound comes from Open.
+//
+// The reader must be closed. It takes constant memory.
+func (r *Checkroom) Open(ctx context.Context, c Claim) (io.ReadCloser, error) {
+	s, err := r.store(c.Store)
+	if err == nil {
+		err = c.validate()
+	}
+	var body io.ReadCloser
+	if err == nil {
+		body, err = s.Open(ctx, c.Object, 0, c.Size)
+	}
+	if err != nil {
+		r.notify.Failed(OpFetch, err)
+		return nil, fmt.Errorf("open payload of %s: %w", c.Owner, err)
+	}
+	return &stream{room: r, claim: c, body: body, sum: sha256.New(), left: c.Size}, nil
+}
+
+// withheld is how much of a stream is kept back until all of it is known to be
+// right.
+const withheld = 32 << 10
+
+// stream is a payload as a whole.
+//
+//	store --> | handed out as it comes, hashed | withheld: read whole, hashed, then handed out |
+//	          '------------ left > withheld ---'----------------- left == 0 -------------------'
+type stream struct {
+	room  *Checkroom
+	claim Claim
+	body  io.ReadCloser
+	sum   hash.Hash
+	left  int64 // not read from the store yet
+	last  []byte
+	done  bool // last is what may be handed out
+	err   error
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	if s.left > withheld {
+		return s.early(p)
+	}
+	if !s.done {
+		if s.err = s.finish(); s.err != nil {
+			return 0, s.err
+		}
+	}
+	if len(s.last) == 0 {
+		s.err = io.EOF
+		return 0, io.EOF
+	}
+	n := copy(p, s.last)
+	s.last = s.last[n:]
+	return n, nil
+}
+
+func (s *stream) early(p []byte) (int, error) {
+	if int64(len(p)) > s.left-withheld {
+		p = p[:s.left-withheld]
+	}
+	n, err := s.body.Read(p)
+	s.sum.Write(p[:n])
+	s.left -= int64(n)
+	s.room.notify.Fetched(int64(n), false)
+	if err != nil {
+		s.err = s.fail(err)
+		return n, s.err
+	}
+	return n, nil
+}
+
+func (s *stream) finish() error {
+	last := make([]byte, s.left)
+	if _, err := io.ReadFull(s.body, last); err != nil {
+		return s.fail(err)
+	}
+	s.sum.Write(last)
+	if [sha256.Size]byte(s.sum.Sum(nil)) != s.claim.SHA256 {
+		return s.fail(fmt.Errorf("%w: SHA-256 differs", ErrCorrupt))
+	}
+	s.left, s.last, s.done = 0, last, true
+	s.room.notify.Fetched(int64(len(last)), true)
+	return nil
+}
+
+func (s *stream) fail(err error) error {
+	err = short(err)
+	s.room.notify.Failed(OpFetch, err)
+	return fmt.Errorf("read payload of %s: %w", s.claim.Owner, err)
+}
+
+func (s *stream) Close() error {
+	if s.err == nil || errors.Is(s.err, io.EOF) {
+		s.err = errClosed
+	}
+	return s.body.Close()
+}
+
+var errClosed = errors.New("payload reader is closed")

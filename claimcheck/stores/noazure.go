@@ -1,0 +1,5 @@
+//go:build !azure
+
+package stores
+
+func azure() map[string]scheme { return nil }

@@ -1,0 +1,5 @@
+//go:build !gcs
+
+package stores
+
+func gcs() map[string]scheme { return nil }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -26,7 +27,13 @@ const (
 
 // Server serves a Handler over HTTP/1.1 without TLS, at about half of what it
 // costs net/http. A Handler is an http.Handler, too, for what this cannot do.
-type Server struct{ fast fasthttp.Server }
+type Server struct {
+	fast fasthttp.Server
+
+	mu       sync.Mutex
+	listener net.Listener // being served
+	stopped  bool
+}
 
 // NewServer makes a Server. logger takes what clients do wrong, at level debug;
 // nil: nothing is logged.
@@ -57,12 +64,53 @@ func NewServer(h *Handler, logger *slog.Logger) *Server {
 	}}
 }
 
-// Serve takes connections until Shutdown, and then returns nil.
-func (s *Server) Serve(l net.Listener) error { return s.fast.Serve(l) }
+// Serve takes connections until Shutdown, and then returns nil; at once if
+// Shutdown came first. It closes l.
+func (s *Server) Serve(l net.Listener) error {
+	l = &onceListener{Listener: l}
+	defer l.Close()
+	s.mu.Lock()
+	stopped := s.stopped
+	s.listener = l
+	s.mu.Unlock()
+	if stopped {
+		return nil
+	}
+	err := s.fast.Serve(l)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return nil
+	}
+	return err
+}
 
 // Shutdown takes no more connections, and returns when all requests were
 // answered or ctx ends.
-func (s *Server) Shutdown(ctx context.Context) error { return s.fast.ShutdownWithContext(ctx) }
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.stopped = true
+	l := s.listener
+	s.mu.Unlock()
+	if l != nil {
+		// fasthttp does not know of it yet if Serve has just begun, and would
+		// serve it for ever.
+		l.Close()
+	}
+	return s.fast.ShutdownWithContext(ctx)
+}
+
+// onceListener may be closed again.
+type onceListener struct {
+	net.Listener
+	once sync.Once
+	err  error
+}
+
+func (l *onceListener) Close() error {
+	l.once.Do(func() { l.err = l.Listener.Close() })
+	return l.err
+}
 
 type debugLog struct{ *slog.Logger }
 

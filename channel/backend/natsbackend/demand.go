@@ -100,7 +100,7 @@ func (m *member) expire(now time.Time) {
 
 // ask requests more records if there is room for them. With m.mu held.
 func (m *member) ask() {
-	if m.err != nil || m.order != nil && !m.order.mayAsk() {
+	if m.err != nil || m.order != nil && !m.order.mayDeliver() {
 		return
 	}
 	d := &m.demand
@@ -160,7 +160,7 @@ func (m *member) queueLarge() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.demand.queued = false
-	if m.err != nil || m.waiting == 0 || len(m.demand.pulls) > 0 || m.order != nil && !m.order.mayAsk() {
+	if m.err != nil || m.waiting == 0 || len(m.demand.pulls) > 0 || m.order != nil && !m.order.mayDeliver() {
 		<-m.b.large
 		m.ask()
 		return

@@ -21,8 +21,6 @@ const (
 	codeWrongLastSequence     = 10071
 	codeConsumerExists        = 10148
 	codeConsumerNameExists    = 10013
-	codeConsumerNotFound      = 10014
-	codeStreamNotFound        = 10059
 )
 
 // apiError turns what the JetStream API answered into one of the backend's.

@@ -64,11 +64,9 @@ func newOrder(m *member) *order {
 
 func (o *order) leads() bool { return time.Now().UnixNano() < o.until.Load() }
 
-// mayDeliver: what is ready is in order, and nobody else delivers.
+// mayDeliver: what is ready is in order, what is asked for follows it, and nobody
+// else delivers.
 func (o *order) mayDeliver() bool { return o.phase.Load() == delivering && o.leads() }
-
-// mayAsk: the usual requests are in order.
-func (o *order) mayAsk() bool { return o.mayDeliver() }
 
 // arrived looks at a delivery; false: it is not wanted. With m.mu held.
 func (o *order) arrived(meta metadata) bool {

@@ -150,7 +150,7 @@ func (b *Backend) EnsureGroup(ctx context.Context, log string, g backend.Group) 
 // createConsumer pins a start position: the server takes the sequence that
 // comes next as it makes the consumer.
 func (b *Backend) createConsumer(ctx context.Context, e entry, group string) error {
-	_, err := b.js.CreateConsumer(ctx, b.names.shardStream(e.shard), jetstream.ConsumerConfig{
+	err := b.shards[e.shard].createConsumer(ctx, jetstream.ConsumerConfig{
 		Durable:       consumer(e.Incarnation, group),
 		Description:   group,
 		FilterSubject: e.subject,

@@ -64,7 +64,7 @@ func (s *shard) anchor() {
 		// The stream drops what no consumer wants.
 		ctx, cancel := context.WithTimeout(s.b.ctx, s.b.config.RequestTimeout)
 		defer cancel()
-		_, err := s.b.js.CreateConsumer(ctx, s.b.names.shardStream(s.number), jetstream.ConsumerConfig{
+		err := s.createConsumer(ctx, jetstream.ConsumerConfig{
 			Durable:       anchorConsumer,
 			Description:   "keeps the anchor; nobody fetches from it",
 			FilterSubject: subject,

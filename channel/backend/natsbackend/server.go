@@ -56,9 +56,11 @@ type Server struct {
 	done sync.WaitGroup
 
 	// All who use the server are in this process. shards keeps two of them
-	// from changing one stream at the same time; fresh is for what the first
+	// from changing one stream at the same time, and a consumer from being
+	// made meanwhile, which the server does not (its file store reads the
+	// stream's configuration without a lock); fresh is for what the first
 	// does after those of the process before are dead.
-	shards [shardCount]sync.Mutex
+	shards [shardCount]sync.RWMutex
 	fresh  sync.Once
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sidestep-dev/sidestep/channel/backend"
 )
 
@@ -158,4 +160,39 @@ func TestCloseOfAServerDoesNotOutlastItsContext(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Logs of one shard change its stream while groups of others are made on it,
+// which the server itself does not keep apart. The race detector is the judge.
+func TestLogsAndGroupsOfOneShardDoNotRaceInTheServer(t *testing.T) {
+	t.Parallel()
+	s, err := StartServer(ServerConfig{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stopServer(t, s) })
+	b := connect(t, Config{Server: s})
+	t.Cleanup(func() { b.Close(context.WithoutCancel(t.Context())) })
+	var made errgroup.Group
+	for i, logs := 0, 0; logs < 32; i++ {
+		log := fmt.Sprintf("ns/log-%d", i)
+		if shardOf(log) != 0 {
+			continue
+		}
+		logs++
+		made.Go(func() error {
+			if _, err := b.EnsureLog(t.Context(), backend.Log{Name: log}); err != nil {
+				return err
+			}
+			for _, g := range []string{"a", "b", "c"} {
+				if err := b.EnsureGroup(t.Context(), log, backend.Group{Name: g}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := made.Wait(); err != nil {
+		t.Error(err)
+	}
 }

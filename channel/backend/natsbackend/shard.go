@@ -131,6 +131,16 @@ func (s *shard) apply(ctx context.Context, batch []*change) error {
 	}
 }
 
+// createConsumer makes a consumer of the stream.
+func (s *shard) createConsumer(ctx context.Context, c jetstream.ConsumerConfig) error {
+	if e := s.b.config.Server; e != nil {
+		e.shards[s.number].RLock()
+		defer e.shards[s.number].RUnlock()
+	}
+	_, err := s.b.js.CreateConsumer(ctx, s.b.names.shardStream(s.number), c)
+	return err
+}
+
 // update reads the list and writes it if it changes.
 func (s *shard) update(ctx context.Context, batch []*change) error {
 	var was map[string]bool

@@ -46,6 +46,9 @@ type Target struct {
 	URL string
 	// CACerts are PEM certificates trusted beside the system's; "" for none.
 	CACerts string
+	// Reference: a payload that is not in the log is handed over as a URL to
+	// fetch it from, and not by value.
+	Reference bool
 }
 
 // Display is the URL without its password: for logs, and for what others see.

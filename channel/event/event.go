@@ -17,8 +17,18 @@ type Event struct {
 	// traceparent, tracestate, baggage, x-request-id, knative-*, x-b3-*.
 	// Names are lower case.
 	Transport []Attribute
-	// Data is the payload, nil when there is none.
+	// Data is the payload, nil when there is none, or when it is not in memory.
 	Data []byte
+	// Payload is where the data is if it is not in memory, or nil.
+	Payload Payload
+}
+
+// Size of the data in bytes, wherever it is.
+func (e *Event) Size() int64 {
+	if e.Payload != nil {
+		return e.Payload.Size()
+	}
+	return int64(len(e.Data))
 }
 
 // Attribute is a name and a value.
@@ -35,7 +45,7 @@ func (e *Event) Get(name string) string {
 }
 
 // With returns a copy that has the extension attributes given, replacing those
-// of the same name. Data and Transport are shared with e.
+// of the same name. Data, Payload and Transport are shared with e.
 func (e *Event) With(attrs ...Attribute) *Event {
 	c := *e
 	c.Attributes = make([]Attribute, 0, len(e.Attributes)+len(attrs))

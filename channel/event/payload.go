@@ -1,0 +1,67 @@
+package event
+
+import (
+	"context"
+	"errors"
+	"io"
+)
+
+// Payload is data that is not in memory: an Event has either Data or a Payload.
+// It does not change, and may be opened by several at once.
+type Payload interface {
+	// Size in bytes.
+	Size() int64
+	// Open streams it. The reader ends in io.EOF only when all that it yielded
+	// was right; it must be closed, and is of no use when ctx has ended.
+	// Errors, also while reading: ErrPayloadGone, ErrPayloadUnavailable.
+	Open(ctx context.Context) (io.ReadCloser, error)
+}
+
+// Incoming is data on its way in.
+type Incoming struct {
+	// Owner is the channel, "namespace/name", whose record is to carry it.
+	Owner string
+	// ContentType as its sender gave it.
+	ContentType string
+	// Head is what has been read of it, Rest yields what follows, Length is
+	// what was announced, or negative. Head is the caller's again when Store
+	// has returned.
+	Head   []byte
+	Rest   io.Reader
+	Length int64
+	// Same is what it may be equal to, such as the payload that a step was
+	// sent; or nil.
+	Same Payload
+}
+
+// PayloadStore takes in data that is too large for memory.
+type PayloadStore interface {
+	// Threshold is the most bytes of data that stay in memory, and in the log.
+	Threshold() int
+	// Limit is the most bytes of data that are taken in.
+	Limit() int64
+	// Store keeps the data of an event. When it fails nothing is kept.
+	// Errors: those of in.Rest as they are, ErrPayloadTooLarge,
+	// ErrPayloadLength, ErrPayloadFull, ErrPayloadUnavailable.
+	Store(ctx context.Context, in Incoming) (Payload, error)
+}
+
+// The errors of payloads that a program may act on. They are wrapped.
+var (
+	// ErrPayloadUnavailable: the store cannot be reached. Try again later.
+	ErrPayloadUnavailable = errors.New("payload store unavailable")
+	// ErrPayloadFull: the store has no room just now. It wraps
+	// ErrPayloadUnavailable.
+	ErrPayloadFull error = payloadFull{}
+	// ErrPayloadGone: the payload was deleted, or is not what was stored.
+	ErrPayloadGone = errors.New("payload lost")
+	// ErrPayloadTooLarge: it exceeds Limit.
+	ErrPayloadTooLarge = errors.New("payload too large")
+	// ErrPayloadLength: it has not the length that was announced.
+	ErrPayloadLength = errors.New("payload has not the length that was announced")
+)
+
+type payloadFull struct{}
+
+func (payloadFull) Error() string { return "payload store full" }
+func (payloadFull) Unwrap() error { return ErrPayloadUnavailable }

@@ -24,6 +24,9 @@ type Config struct {
 	Key []byte
 	// Budget bounds the bytes of events in memory; nil: 256 MiB of its own.
 	Budget *budget.Budget
+	// Claims keeps payloads that are too large for the log; nil: there are
+	// none.
+	Claims *Claims
 	// Window is the most records of one subscription in flight. 0: 256.
 	Window int
 	// CheckpointAfter bounds the work at risk: once a chain has run for so
@@ -43,6 +46,9 @@ const (
 	DefaultAttemptTimeout  = 10 * time.Minute
 
 	minKey = 16
+	// maxAttributeBytes is left in a record for the attributes of an event whose
+	// data is as large as the threshold: what ingress takes as a header.
+	maxAttributeBytes = 64 << 10
 )
 
 // Validate tells what is wrong with c, all of it.
@@ -56,6 +62,12 @@ func (c *Config) Validate() error {
 	}
 	if len(c.Key) < minKey {
 		errs = append(errs, fmt.Errorf("key has %d bytes, want at least %d", len(c.Key), minKey))
+	}
+	if c.Claims != nil && c.Backend != nil {
+		if most := c.Backend.Limits().MaxRecordBytes - maxAttributeBytes; c.Claims.Threshold() > most {
+			errs = append(errs, fmt.Errorf("claim check: the threshold is %d bytes, but the backend takes %d at most beside an event's attributes",
+				c.Claims.Threshold(), most))
+		}
 	}
 	if c.Window < 0 {
 		errs = append(errs, fmt.Errorf("window is %d, want 1 or more", c.Window))
@@ -95,6 +107,8 @@ type Dispatcher struct {
 	sign   signer
 	nonces nonces
 
+	discards discards
+
 	current atomic.Pointer[View]
 
 	mu      sync.Mutex // guards what follows
@@ -107,6 +121,7 @@ type Dispatcher struct {
 	fetching, working         context.Context //nolint:containedctx // they are the Dispatcher's life, not a call's
 	stopFetching, stopWorking context.CancelCauseFunc
 	running                   sync.WaitGroup // runners
+	cleaning                  sync.WaitGroup // discards
 }
 
 // ErrStopped is the cause with which work in flight is cancelled when a
@@ -132,6 +147,10 @@ func New(c Config) (*Dispatcher, error) {
 		return nil, err
 	}
 	d.current.Store(empty)
+	d.discards.d, d.discards.wake = d, make(chan struct{}, 1)
+	if d.Claims != nil {
+		d.cleaning.Go(func() { d.discards.run(d.working) })
+	}
 	return d, nil
 }
 
@@ -270,5 +289,7 @@ func (d *Dispatcher) Close(ctx context.Context) error {
 	}
 	d.stopWorking(ErrStopped)
 	<-done
+	d.cleaning.Wait()
+	d.discards.finish(ctx)
 	return err
 }

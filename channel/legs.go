@@ -2,6 +2,7 @@ package channel
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -36,12 +37,28 @@ func (t *task) toStep(s *step) action {
 		return t.answered(s, res.Reply)
 	case t.r.work.Err() != nil:
 		return endAs(GivenBack)
+	case storeDown(res):
+		return t.waitForStore()
 	}
 	t.note(s, res)
 	if t.at.travel == ShortCircuited {
 		t.at.leg = ToSpill
 	}
 	return action{}
+}
+
+// storeDown tells that an attempt says nothing about the destination: the event's
+// data could not be had, or that of the answer not be kept.
+func storeDown(r egress.Result) bool { return errors.Is(r.Err, event.ErrPayloadUnavailable) }
+
+// waitForStore makes the attempt again when the store may be back; it does not
+// count. From the middle of a chain the durable path does so.
+func (t *task) waitForStore() action {
+	if t.at.travel == ShortCircuited && t.at.leg == ToStep {
+		t.at.leg = ToSpill
+		return action{}
+	}
+	return t.waitForBackend()
 }
 
 // mayTry tells whether the policy allows an attempt now. If not, the action
@@ -95,6 +112,7 @@ func (t *task) answered(s *step, reply *event.Event) action {
 		n := int64(len(reply.Data))
 		t.r.d.Budget.Force(t.r.namespace, n)
 		t.charged += n
+		t.stored.answered(t.at.event.Payload, reply.Payload)
 	}
 	t.at.leg, t.at.reply, t.at.tried, t.at.pauses = ToReply, reply, egress.Tried{}, 0
 	if n := t.next(s, reply); n != nil {
@@ -124,7 +142,11 @@ func (t *task) next(s *step, reply *event.Event) *step {
 // tight tells that e, with what was tried beside it, may exceed what the
 // backend takes.
 func (d *Dispatcher) tight(e *event.Event) bool {
-	return event.RecordSize(e) > d.limit-maxSpillHeader
+	size := event.RecordSize(e)
+	if e.Payload != nil {
+		size += claimHeaderSize
+	}
+	return size > d.limit-maxSpillHeader
 }
 
 // toReply hands the step's answer to where the subscription wants it.
@@ -144,6 +166,8 @@ func (t *task) toReply(s *step) action {
 		return endAs(Replied)
 	case t.r.work.Err() != nil:
 		return endAs(GivenBack)
+	case storeDown(res):
+		return t.waitForStore()
 	}
 	t.note(s, res)
 	return action{}
@@ -161,6 +185,8 @@ func (t *task) publishReply(s *step) action {
 		return t.fail(s.reply.URL, egress.Result{
 			Status: http.StatusRequestEntityTooLarge, Body: []byte(err.Error()), Attempts: 1, Err: err,
 		})
+	case errors.Is(err, event.ErrPayloadGone):
+		return t.fail(s.reply.URL, egress.Result{Body: []byte(err.Error()), Attempts: 1, Err: err})
 	case gone(err):
 		return t.again()
 	}
@@ -198,7 +224,7 @@ func (t *task) toDeadLetter(s *step) action {
 		return endAs(Dropped)
 	}
 	if f.letter == nil {
-		f.letter = egress.DeadLetter(t.at.event, f.dest, f.result)
+		f.letter = deadLetter(t.at.event, f)
 	}
 	if s.DeadLetter.Channel != "" {
 		return t.publishDeadLetter(s)
@@ -215,6 +241,10 @@ func (t *task) toDeadLetter(s *step) action {
 		return endAs(DeadLettered)
 	case t.r.work.Err() != nil:
 		return endAs(GivenBack)
+	case storeDown(res):
+		return t.waitForStore()
+	case errors.Is(res.Err, event.ErrPayloadGone):
+		return t.withoutPayload(res.Err)
 	}
 	t.note(s, res)
 	if tried.Attempts > s.Policy.Retry || !egress.Retryable(res) {
@@ -230,10 +260,39 @@ func (t *task) publishDeadLetter(s *step) action {
 	if c == nil {
 		return t.waitForBackend()
 	}
-	if err := t.publish(s, ToDeadLetter, c, t.at.failed.letter); err != nil {
-		return t.waitForBackend()
+	err := t.publish(s, ToDeadLetter, c, t.at.failed.letter)
+	switch {
+	case err == nil:
+		return endAs(DeadLettered)
+	case errors.Is(err, event.ErrPayloadGone):
+		return t.withoutPayload(err)
 	}
-	return endAs(DeadLettered)
+	return t.waitForBackend()
+}
+
+// deadLetter is e with why it is one. Where its data is lost, the attributes are
+// all there is to be kept.
+func deadLetter(e *event.Event, f *failure) *event.Event {
+	res := f.result
+	lost := errors.Is(res.Err, event.ErrPayloadGone)
+	if lost && len(res.Body) == 0 {
+		res.Body = []byte(res.Err.Error())
+	}
+	letter := egress.DeadLetter(e, f.dest, res)
+	if lost {
+		letter.Payload = nil // DeadLetter made it: it is ours
+	}
+	return letter
+}
+
+// withoutPayload goes on with a dead letter whose data has turned out to be lost.
+func (t *task) withoutPayload(err error) action {
+	f := &t.at.failed
+	t.r.d.Logger.Error("the payload of a dead letter is lost; it is sent without",
+		"log", t.r.log, "subscription", t.r.uid, "event", t.at.event.ID, "source", t.at.event.Source, "error", err)
+	f.result.Err = err
+	f.letter = deadLetter(t.at.event, f)
+	return action{}
 }
 
 // again runs the record anew by the table that comes: a channel that it needs
@@ -263,9 +322,8 @@ func (t *task) send(s *step, leg Leg, target *egress.Target, e *event.Event) egr
 	if timeout == 0 {
 		timeout = d.AttemptTimeout
 	}
-	req := egress.Request{Target: target, Event: e, Namespace: s.Namespace, PreferReply: leg == ToStep}
 	start := time.Now()
-	res := d.Sender.Send(t.r.work, &req, s.Policy.Format, timeout)
+	res := t.attempt(s, leg, target, e, timeout)
 	res.Attempts = t.at.tried.Attempts + 1
 	d.Observer.Hop(&Hop{
 		Leg: leg, Travel: t.at.travel, Channel: s.channel, Subscription: s.Subscription, Event: e,
@@ -274,13 +332,26 @@ func (t *task) send(s *step, leg Leg, target *egress.Target, e *event.Event) egr
 	return res
 }
 
+func (t *task) attempt(s *step, leg Leg, target *egress.Target, e *event.Event, timeout time.Duration) egress.Result {
+	d := t.r.d
+	req := egress.Request{Target: target, Event: e, Namespace: s.Namespace, PreferReply: leg == ToStep, ReplyOwner: s.replyOwner()}
+	var link string
+	if target.Reference && e.Payload != nil {
+		var err error
+		if req.Event, link, req.Extra, err = d.Claims.byReference(t.r.work, e); err != nil {
+			return egress.Result{Err: fmt.Errorf("%w: %w", egress.ErrPayload, err)}
+		}
+	}
+	res := d.Sender.Send(t.r.work, &req, s.Policy.Format, timeout)
+	res.Reply = returned(res.Reply, e, link)
+	return res
+}
+
 // publish stores e in a channel of ours.
 func (t *task) publish(s *step, leg Leg, c *Channel, e *event.Event, extra ...backend.Header) error {
 	d := t.r.d
-	rec := event.ToRecord(e, extra...)
-	rec.Dedup = dedup(t.rec, s.UID, leg)
 	start := time.Now()
-	err := d.Backend.Publish(t.r.work, c.log, &rec)
+	err := t.store(s, leg, c, e, extra)
 	res := egress.Result{Attempts: t.at.pauses + 1, Err: err}
 	if err == nil {
 		res.Status = http.StatusAccepted
@@ -290,4 +361,32 @@ func (t *task) publish(s *step, leg Leg, c *Channel, e *event.Event, extra ...ba
 		Start: start, Took: time.Since(start), Dest: c.log, Result: &res,
 	})
 	return err
+}
+
+func (t *task) store(s *step, leg Leg, c *Channel, e *event.Event, extra []backend.Header) error {
+	d := t.r.d
+	e, err := t.rehome(c, e)
+	if err != nil {
+		return err
+	}
+	rec, err := d.record(t.r.work, c, e, extra...)
+	if err != nil {
+		return err
+	}
+	rec.Dedup = dedup(t.rec, s.UID, leg)
+	t.stored.publishing(e.Payload)
+	return d.Backend.Publish(t.r.work, c.log, &rec)
+}
+
+// rehome is Dispatcher.rehome, once for each payload and channel.
+func (t *task) rehome(c *Channel, e *event.Event) (*event.Event, error) {
+	if m := &t.stored.moved; m.event == e && m.log == c.log {
+		return m.to, nil
+	}
+	to, err := t.r.d.rehome(t.r.work, c, e)
+	if err == nil && to != e {
+		t.stored.answered(e.Payload, to.Payload)
+		t.stored.moved = moved{e, c.log, to}
+	}
+	return to, err
 }

@@ -24,15 +24,25 @@ const (
 // Publish stores e, which came from outside, in channel c of a View that the
 // caller holds. nil: it is durable. Errors are the backend's.
 func (d *Dispatcher) Publish(ctx context.Context, c *Channel, e *event.Event) error {
-	r := event.ToRecord(e)
+	r, err := d.record(ctx, c, e)
+	if err != nil {
+		return err
+	}
 	// The nonce is per call and not derived from the event: the same event
 	// posted twice is two events.
 	r.Dedup = d.nonces.next()
-	err := d.Backend.Publish(ctx, c.log, &r)
-	if err == nil || !transient(err) {
-		return err
+	if err = d.Backend.Publish(ctx, c.log, &r); err != nil && transient(err) {
+		err = d.publishAgain(ctx, c, &r, err)
 	}
-	return d.publishAgain(ctx, c, &r, err)
+	return err
+}
+
+// Discard deletes the payload of an event that was not published, for certain:
+// the error of Publish was another than backend.ErrUnavailable.
+func (d *Dispatcher) Discard(e *event.Event) {
+	if p, ok := e.Payload.(*claimed); ok && d.Claims != nil {
+		d.discards.add(p.claim, "")
+	}
 }
 
 func (d *Dispatcher) publishAgain(ctx context.Context, c *Channel, r *backend.Record, err error) error {

@@ -38,7 +38,12 @@ type Channel struct {
 	ShortCircuit ShortCircuit
 	// Draining: the channel was removed. It takes nothing from outside, and
 	// its subscriptions run on until their groups are empty.
-	Draining      bool
+	Draining bool
+	// Shared: the log may have more groups than Subscriptions tells. It must
+	// be set, in a table that was applied, before a group is made for a
+	// Subscription that the table does not have yet: stored payloads are deleted early
+	// only where one group alone gets the records.
+	Shared        bool
 	Subscriptions []*Subscription
 
 	log string // Log().Name, made once

@@ -38,6 +38,7 @@ type task struct {
 	ran     []string     // UIDs of the steps that answered in this chain
 	started time.Time    // of the chain: its work at risk counts from here
 	at      position
+	stored  payloads
 }
 
 // position is where a task stands.
@@ -87,6 +88,9 @@ func (t *task) run() {
 				"log", t.r.log, "subscription", t.r.uid, "offset", t.rec.Offset, "error", err)
 		}
 	}
+	if t.head != nil {
+		t.stored.release(&t.r.d.discards, ending, t.head.Payload, t.r.log)
+	}
 	t.r.d.Observer.End(&End{
 		Ending: ending, Log: t.r.log, UID: t.r.uid,
 		Steps: len(t.ran), Took: time.Since(t.received),
@@ -102,6 +106,7 @@ func (t *task) outcome() Ending {
 			"log", t.r.log, "subscription", t.r.uid, "offset", t.rec.Offset, "error", err)
 		return Poisoned
 	}
+	t.r.d.claim(&t.rec.Record, t.r.log, e)
 	t.head = e
 	t.begin()
 	for {

@@ -38,6 +38,15 @@ type step struct {
 	next *step
 }
 
+// replyOwner is the channel for whose record a large answer is stored: the one it
+// goes to, or where it goes elsewhere, the step's own.
+func (s *step) replyOwner() string {
+	if s.reply != nil {
+		return s.reply.log
+	}
+	return s.channel.log
+}
+
 // newView indexes t. It refuses a table in which two objects claim one name:
 // whose events go where would depend on the order of a map.
 func newView(epoch uint64, t *Table) (*View, error) {

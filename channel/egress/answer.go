@@ -17,8 +17,11 @@ type answer struct {
 	retryAfter string
 	header     iter.Seq2[string, string]
 	body       []byte
-	// tooLarge: the body exceeds MaxReplyBytes; what body holds is not all.
-	tooLarge bool
+	// reply is the event, if its data is too large for memory; body has
+	// nothing then.
+	reply *event.Event
+	// tooBig says which limit a reply exceeds, "" if it exceeds none.
+	tooBig string
 	// own returns the body for an event to keep.
 	own func([]byte) []byte
 }
@@ -69,8 +72,12 @@ func result(a answer) Result {
 	if !mayReply(a.status) {
 		return r
 	}
-	if a.tooLarge {
-		r.Err = fmt.Errorf("%w: larger than the limit", ErrReply)
+	if a.tooBig != "" {
+		r.Err = fmt.Errorf("%w: %s", ErrReply, a.tooBig)
+		return r
+	}
+	if a.reply != nil {
+		r.Reply = a.reply
 		return r
 	}
 	reply, err := event.FromHTTP(a.header, a.body)

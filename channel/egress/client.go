@@ -21,6 +21,11 @@ type Request struct {
 	Namespace string
 	// PreferReply sends "Prefer: reply": the target is a subscriber.
 	PreferReply bool
+	// Extra headers, names in lower case.
+	Extra []event.Attribute
+	// ReplyOwner is the channel, "namespace/name", for whose record the
+	// payload of a reply is stored if it is too large for memory.
+	ReplyOwner string
 }
 
 // Result is what came of an attempt, or of the last one of several.
@@ -70,13 +75,20 @@ var (
 	ErrReply = errors.New("unusable reply")
 	// ErrTarget: the URL cannot be sent to.
 	ErrTarget = errors.New("unusable target")
+	// ErrPayload: the event's data could not be read, or the reply's not be
+	// stored. It wraps one of the errors of event.Payload. The step is not to blame.
+	ErrPayload = errors.New("payload")
 	// ErrClosed: the Client was closed.
 	ErrClosed = errors.New("egress client closed")
 )
 
 // Config of a Client. The zero value is a sound default.
 type Config struct {
-	// MaxReplyBytes bounds the body of a response. 0: 8 MiB.
+	// Payloads takes in what is too large for memory of the replies. nil: they
+	// are bounded by MaxReplyBytes.
+	Payloads event.PayloadStore
+	// MaxReplyBytes bounds the body of a response that has to be in memory:
+	// any if there are no Payloads, else one in structured mode. 0: 8 MiB.
 	MaxReplyBytes int
 	// MaxConnsPerHost bounds the attempts under way to one host and port;
 	// more wait, within their timeout. 0: 1024.
@@ -111,9 +123,9 @@ func (c Config) withDefaults() Config {
 }
 
 // Client sends events over HTTP. Plain http goes through a lean client on
-// kept connections; https, and whatever a proxy serves, through net/http. What
-// both make of a response is one piece of code. Its methods may be called from
-// any goroutine.
+// kept connections; https, whatever a proxy serves, and events whose data is not
+// in memory, through net/http. What both make of a response is one piece of code.
+// Its methods may be called from any goroutine.
 type Client struct {
 	Config
 	dialer  net.Dialer
@@ -133,8 +145,8 @@ type Client struct {
 // endpoint is a Target made ready.
 type endpoint struct {
 	host, path string
-	pool       *pool           // plain http
-	transport  *http.Transport // everything else
+	pool       *pool           // plain http; nil for everything else
+	transport  *http.Transport // everything else, and large payloads
 	err        error           // the URL is of no use
 }
 
@@ -180,7 +192,7 @@ func (c *Client) Send(ctx context.Context, r *Request, f Format, timeout time.Du
 	if err != nil {
 		return Result{Err: err}
 	}
-	if e.pool != nil {
+	if e.pool != nil && r.Event.Payload == nil {
 		return c.sendLean(ctx, e, r, f, timeout)
 	}
 	return c.sendFull(ctx, e, r, f, timeout)
@@ -219,9 +231,8 @@ func (c *Client) addEndpoint(t Target) *endpoint {
 		proxy, err := c.Proxy(&http.Request{URL: u})
 		if u.Scheme == "http" && proxy == nil && err == nil && u.User == nil {
 			e.pool = c.pool(hostPort(u))
-		} else {
-			e.transport, e.err = c.transport(t.CACerts)
 		}
+		e.transport, e.err = c.transport(t.CACerts)
 	}
 	c.endpoints[t] = e
 	return e

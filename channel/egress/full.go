@@ -1,7 +1,6 @@
 package egress
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -54,44 +53,57 @@ func (c *Client) sendFull(ctx context.Context, e *endpoint, r *Request, f Format
 	// Not sent: it tells the transport that it may send again when a kept
 	// connection turns out to be closed, see errStale.
 	header["Idempotency-Key"] = nil
-	body := message(header.Add, r, f)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.Target.URL, bytes.NewReader(body))
+	m := newOutgoing(message(header.Add, r, f), r.Event, f)
+	body, err := m.open(ctx)
 	if err != nil {
+		return Result{Err: fmt.Errorf("post to %s: %w", r.Target.Display(), cause(ctx, err))}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.Target.URL, body)
+	if err != nil {
+		body.Close()
 		return Result{Err: fmt.Errorf("%w: %w", ErrTarget, err)}
 	}
-	req.Header = header
+	req.Header, req.ContentLength = header, m.length
+	req.GetBody = func() (io.ReadCloser, error) { return m.open(ctx) }
 	if u := req.URL.User; u != nil {
 		password, _ := u.Password()
 		req.SetBasicAuth(u.Username(), password)
 	}
 	// RoundTrip and not Client.Do: redirects are not followed.
 	resp, err := e.transport.RoundTrip(req)
+	if err == nil {
+		defer resp.Body.Close()
+	}
+	// Whatever came of it: a receiver that has not seen all of the data has not
+	// got the event.
+	if broken := m.broken(); broken != nil {
+		return Result{Err: fmt.Errorf("post to %s: %w", r.Target.Display(), broken)}
+	}
 	if err != nil {
 		return Result{Err: fmt.Errorf("post to %s: %w", r.Target.Display(), cause(ctx, err))}
 	}
-	defer resp.Body.Close()
 	return c.fullResult(ctx, r, resp)
 }
 
 func (c *Client) fullResult(ctx context.Context, r *Request, resp *http.Response) Result {
-	var body []byte
+	a := answer{
+		status:     resp.StatusCode,
+		retryAfter: resp.Header.Get("Retry-After"),
+		header:     fullHeader(resp.Header),
+		own:        func(b []byte) []byte { return b },
+	}
 	var err error
 	if mayReply(resp.StatusCode) {
-		body, err = io.ReadAll(io.LimitReader(resp.Body, int64(c.MaxReplyBytes)+1))
+		var t taken
+		t, err = c.takeBody(ctx, r, a.header, resp.Body, resp.ContentLength)
+		a.body, a.reply, a.tooBig = t.data, t.reply, t.tooBig
 	} else {
-		body, _, err = readStart(resp.Body, resp.ContentLength)
+		a.body, _, err = readStart(resp.Body, resp.ContentLength)
 	}
 	if err != nil {
 		return Result{Err: fmt.Errorf("post to %s: read response: %w", r.Target.Display(), cause(ctx, err))}
 	}
-	return result(answer{
-		status:     resp.StatusCode,
-		retryAfter: resp.Header.Get("Retry-After"),
-		header:     fullHeader(resp.Header),
-		body:       body,
-		tooLarge:   len(body) > c.MaxReplyBytes,
-		own:        func(b []byte) []byte { return b },
-	})
+	return result(a)
 }
 
 func fullHeader(h http.Header) iter.Seq2[string, string] {

@@ -14,8 +14,6 @@ import (
 	"unsafe"
 
 	"github.com/valyala/fasthttp"
-
-	"github.com/sidestep-dev/sidestep/channel/event"
 )
 
 // sendLean makes one attempt on a kept connection, with fasthttp's codec. The
@@ -30,17 +28,29 @@ func (c *Client) sendLean(ctx context.Context, e *endpoint, r *Request, f Format
 	resp.Header.DisableNormalizing()
 	resp.Header.SetNoDefaultContentType(true)
 	deadline := time.Now().Add(timeout)
-	err := c.exchange(ctx, e.pool, req, resp, deadline, false)
+	x := exchange{Client: c, ctx: ctx, request: r, req: req, resp: resp, deadline: deadline}
+	err := x.run(e.pool, false)
 	if errors.Is(err, errStale) {
-		err = c.exchange(ctx, e.pool, req, resp, deadline, true)
+		err = x.run(e.pool, true)
 	}
-	if err != nil && !errors.Is(err, fasthttp.ErrBodyTooLarge) {
+	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
 		return Result{Err: fmt.Errorf("post to %s: %w", r.Target.Display(), err)}
 	}
-	return leanResult(resp, err)
+	return x.result()
+}
+
+// exchange is one attempt on the lean path.
+type exchange struct {
+	*Client
+	ctx      context.Context //nolint:containedctx // it is the attempt's
+	request  *Request
+	req      *fasthttp.Request
+	resp     *fasthttp.Response
+	deadline time.Time
+	large    *taken // the body, if it is not in resp
 }
 
 // errStale: a kept connection turned out to be closed before any byte of a
@@ -50,20 +60,18 @@ func (c *Client) sendLean(ctx context.Context, e *endpoint, r *Request, f Format
 // Should the server have seen it, it sees it twice: at least once.
 var errStale = errors.New("kept connection was closed")
 
-func (c *Client) exchange(
-	ctx context.Context, p *pool, req *fasthttp.Request, resp *fasthttp.Response, deadline time.Time, fresh bool,
-) error {
-	cn, err := p.take(ctx, deadline, fresh)
+func (x *exchange) run(p *pool, fresh bool) error {
+	cn, err := p.take(x.ctx, x.deadline, fresh)
 	if err != nil {
 		return err
 	}
-	if !c.aborts.enter(ctx, cn) {
+	if !x.aborts.enter(x.ctx, cn) {
 		p.drop(cn)
-		return context.Cause(ctx)
+		return context.Cause(x.ctx)
 	}
-	reusable, err := c.roundTrip(cn, req, resp, deadline)
-	c.aborts.leave(cn)
-	if reusable && ctx.Err() == nil {
+	reusable, err := x.roundTrip(cn)
+	x.aborts.leave(cn)
+	if reusable && x.ctx.Err() == nil {
 		p.put(cn)
 	} else {
 		p.drop(cn)
@@ -72,35 +80,33 @@ func (c *Client) exchange(
 }
 
 // roundTrip tells whether the connection can carry another exchange.
-func (c *Client) roundTrip(
-	cn *conn, req *fasthttp.Request, resp *fasthttp.Response, deadline time.Time,
-) (reusable bool, err error) {
-	if err := cn.SetDeadline(deadline); err != nil {
+func (x *exchange) roundTrip(cn *conn) (reusable bool, err error) {
+	if err := cn.SetDeadline(x.deadline); err != nil {
 		return false, stale(cn, err)
 	}
-	w := c.buffers.writer(cn)
-	err = req.Write(w)
+	w := x.buffers.writer(cn)
+	err = x.req.Write(w)
 	if err == nil {
 		err = w.Flush()
 	}
 	w.Reset(nil)
-	c.buffers.writers.Put(w)
+	x.buffers.writers.Put(w)
 	if err != nil && isTimeout(err) {
 		return false, err
 	}
 	unsent := err
-	br := c.buffers.reader(cn)
-	defer c.release(br)
+	br := x.buffers.reader(cn)
+	defer x.release(br)
 	if _, err := br.Peek(1); err != nil {
 		return false, stale(cn, errors.Join(unsent, err))
 	}
 	// A server may answer and close before it has read everything, as with
 	// 413 or 401: the answer counts, and not that it hung up on us.
-	complete, err := receive(br, resp, c.MaxReplyBytes)
+	complete, err := x.receive(br)
 	if err != nil {
 		return false, errors.Join(unsent, err)
 	}
-	return unsent == nil && complete && br.Buffered() == 0 && !resp.ConnectionClose(), nil
+	return unsent == nil && complete && br.Buffered() == 0 && !x.resp.ConnectionClose(), nil
 }
 
 func (c *Client) release(br *bufio.Reader) {
@@ -114,8 +120,8 @@ const maxInformational = 1024
 
 // receive reads a response: whole if its body may be a reply, else the beginning
 // of its body. It tells whether the response was read to its end.
-func receive(br *bufio.Reader, resp *fasthttp.Response, maxReply int) (complete bool, err error) {
-	h := &resp.Header
+func (x *exchange) receive(br *bufio.Reader) (complete bool, err error) {
+	h := &x.resp.Header
 	for n := 0; ; n++ {
 		if err := h.Read(br); err != nil {
 			return false, err
@@ -131,27 +137,67 @@ func receive(br *bufio.Reader, resp *fasthttp.Response, maxReply int) (complete 
 	switch s := h.StatusCode(); {
 	case s < 200 || s == http.StatusNoContent || s == http.StatusNotModified:
 		return s >= 200, nil // never has a body
+	case mayReply(s) && length >= 0 && length <= x.inline():
+		return true, x.resp.ReadBody(br, x.inline())
 	case mayReply(s):
-		if err := resp.ReadBody(br, maxReply); err != nil {
-			return false, err
-		}
-		complete = true
+		complete, err = x.takeLarge(body(br, length), int64(length))
 	default:
-		var body io.Reader = br
-		if length == chunked {
-			body = httputil.NewChunkedReader(br)
-		}
-		start, end, err := readStart(body, int64(length))
-		if err != nil {
-			return false, err
-		}
-		resp.SetBodyRaw(start)
-		complete = end
+		var start []byte
+		start, complete, err = readStart(body(br, length), int64(length))
+		x.resp.SetBodyRaw(start)
+	}
+	if err != nil {
+		return false, err
 	}
 	if length == chunked && complete {
 		return complete, unexpected(h.ReadTrailer(br))
 	}
 	return complete, nil
+}
+
+// body is what of br belongs to a body of a length that fasthttp gave.
+func body(br *bufio.Reader, length int) io.Reader {
+	switch {
+	case length == chunked:
+		return httputil.NewChunkedReader(br)
+	case length >= 0:
+		return &announced{br, int64(length)}
+	}
+	return br // until the connection's end
+}
+
+// announced is a body of known length: that it ends sooner is an error.
+type announced struct {
+	src  io.Reader
+	left int64
+}
+
+func (a *announced) Read(p []byte) (int, error) {
+	if a.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := a.src.Read(p[:min(int64(len(p)), a.left)])
+	a.left -= int64(n)
+	if a.left > 0 {
+		err = unexpected(err)
+	}
+	return n, err
+}
+
+// takeLarge takes in a body that may be more than memory is to hold.
+func (x *exchange) takeLarge(body io.Reader, length int64) (complete bool, err error) {
+	ctx, cancel := context.WithDeadline(x.ctx, x.deadline)
+	defer cancel()
+	t, err := x.takeBody(ctx, x.request, headerOf(&x.resp.Header), body, length)
+	if err != nil {
+		return false, err
+	}
+	if t.whole {
+		x.resp.SetBodyRaw(t.data)
+	} else {
+		x.large = &t
+	}
+	return t.end, nil
 }
 
 // chunked is what fasthttp gives as the length of a chunked body.
@@ -191,37 +237,20 @@ func fill(req *fasthttp.Request, e *endpoint, r *Request, f Format) {
 	req.SetBodyRaw(message(h.Add, r, f))
 }
 
-// message adds the headers of a request and returns its body.
-func message(add func(name, value string), r *Request, f Format) []byte {
-	if r.PreferReply {
-		add("prefer", "reply")
-	}
-	if r.Namespace != "" {
-		add("kn-namespace", r.Namespace)
-	}
-	if f == Binary && !event.StructuredOnly(r.Event) {
-		event.AppendHTTPHeader(add, r.Event)
-		return r.Event.Data
-	}
-	add("content-type", event.StructuredContentType)
-	for _, t := range r.Event.Transport {
-		add(t.Name, t.Value)
-	}
-	return event.AppendStructured(nil, r.Event)
-}
-
-func leanResult(resp *fasthttp.Response, err error) Result {
-	tooLarge := errors.Is(err, fasthttp.ErrBodyTooLarge)
-	body := resp.Body()
-	return result(answer{
-		status:     resp.StatusCode(),
-		retryAfter: peek(&resp.Header, "Retry-After"),
-		header:     headerOf(&resp.Header),
-		body:       body,
-		tooLarge:   tooLarge,
+func (x *exchange) result() Result {
+	a := answer{
+		status:     x.resp.StatusCode(),
+		retryAfter: peek(&x.resp.Header, "Retry-After"),
+		header:     headerOf(&x.resp.Header),
 		// The response goes back to its pool: a reply gets a copy.
 		own: func(b []byte) []byte { return append([]byte(nil), b...) },
-	})
+	}
+	if t := x.large; t != nil {
+		a.reply, a.tooBig = t.reply, t.tooBig
+	} else {
+		a.body = x.resp.Body()
+	}
+	return result(a)
 }
 
 // peek finds a header, whatever the case of its name: Peek itself does not,

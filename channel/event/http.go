@@ -33,6 +33,16 @@ func FromHTTP(header iter.Seq2[string, string], body []byte) (*Event, error) {
 	return e, nil
 }
 
+// IsStructured tells whether a message is in structured mode, by its header.
+func IsStructured(header iter.Seq2[string, string]) bool {
+	for name, value := range header {
+		if strings.EqualFold(name, contentType) {
+			return hasMediaType(value, structuredPrefix)
+		}
+	}
+	return false
+}
+
 // named tells whether any attribute came: then the message means to be an
 // event, and what it lacks is worth telling.
 func (e *Event) named() bool {

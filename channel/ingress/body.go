@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"sync"
+
+	"github.com/sidestep-dev/sidestep/channel/event"
 )
 
 // overhead is what a request costs beside its body, about: header, event and
@@ -31,6 +33,9 @@ type body struct {
 	charged int64
 	x       *exchange
 	from    io.Reader
+	most    int  // bytes that belong into memory
+	stream  bool // what is more goes to the store for payloads
+	more    bool // there is more, which was not read
 }
 
 func (b *body) free() {
@@ -63,14 +68,20 @@ func (b *body) charge(n int64) error {
 	return nil
 }
 
-// read takes in the body. The budget is charged before memory is taken: for
-// all of it if the client says how long it is, or else for each doubling.
+// read takes in the body, as far as it belongs into memory. The budget is charged
+// before memory is taken: for all of it if the client says how long it is, or
+// else for each doubling.
 func (x *exchange) read() (*body, error) {
 	length := x.request.Length()
-	if length > int64(x.MaxEventBytes) {
-		return nil, tooLarge(length, x.MaxEventBytes)
+	memory, limit := x.limits()
+	if length > limit {
+		return nil, tooLarge(length, limit)
 	}
-	b := &body{x: x, from: x.request.Body()}
+	b := &body{x: x, from: x.request.Body(), most: memory, stream: limit > int64(memory)}
+	b.more = length > int64(b.most)
+	if b.more {
+		length = 0 // nothing is read before it is known to be an event
+	}
 	if err := b.charge(max(length, firstBuffer) + overhead); err != nil {
 		return nil, err
 	}
@@ -81,16 +92,19 @@ func (x *exchange) read() (*body, error) {
 	if need := int(max(length, 0)) + 1; cap(b.bytes) < need {
 		b.bytes = make([]byte, 0, need)
 	}
-	if err := b.fill(); err != nil {
-		b.free()
-		return nil, err
+	if !b.more {
+		if err := b.fill(); err != nil {
+			x.unread = true
+			b.free()
+			return nil, err
+		}
 	}
-	x.bytes = len(b.bytes)
+	x.bytes, x.unread = len(b.bytes), b.more
 	return b, nil
 }
 
+// fill reads to the end of the body, or one byte beyond what belongs into memory.
 func (b *body) fill() error {
-	limit := b.x.MaxEventBytes
 	for {
 		if len(b.bytes) == cap(b.bytes) {
 			if err := b.charge(int64(cap(b.bytes))); err != nil {
@@ -102,26 +116,79 @@ func (b *body) fill() error {
 		}
 		// Never more than shows that it is too much: net/http waits until
 		// what it was given is full of a chunk.
-		n, err := b.from.Read(b.bytes[len(b.bytes):min(cap(b.bytes), limit+1)])
+		n, err := b.from.Read(b.bytes[len(b.bytes):min(cap(b.bytes), b.most+1)])
 		b.bytes = b.bytes[:len(b.bytes)+n]
-		if len(b.bytes) > limit {
+		if len(b.bytes) > b.most {
+			if b.stream {
+				b.more = true
+				return nil
+			}
 			return refusal{
 				status: http.StatusRequestEntityTooLarge,
-				text:   fmt.Sprintf("the event is larger than %d bytes, the most that is accepted", limit),
+				text:   fmt.Sprintf("the event is larger than %d bytes, the most that is accepted", b.most),
 			}
 		}
 		switch {
 		case errors.Is(err, io.EOF):
 			// Not every server tells a connection's end from the body's.
 			if want := b.x.request.Length(); want >= 0 && int64(len(b.bytes)) != want {
-				return refusal{
-					status: http.StatusBadRequest,
-					text:   fmt.Sprintf("the body broke off after %d of %d bytes", len(b.bytes), want),
-				}
+				return brokenOff(int64(len(b.bytes)), want)
 			}
 			return nil
 		case err != nil:
 			return refusal{status: http.StatusBadRequest, text: "the body broke off: " + err.Error()}
 		}
 	}
+}
+
+func brokenOff(got, want int64) refusal {
+	return refusal{
+		status: http.StatusBadRequest,
+		text:   fmt.Sprintf("the body broke off after %d of %d bytes", got, want),
+	}
+}
+
+// store hands the data of e to the store for payloads, in one pass as it comes.
+func (x *exchange) store(e *event.Event, b *body) error {
+	in := event.Incoming{Owner: x.channel.Namespace + "/" + x.channel.Name, ContentType: e.DataContentType}
+	rest := counted{from: b.from}
+	if b.more {
+		in.Head, in.Rest, in.Length = b.bytes, &rest, x.request.Length()
+	} else {
+		in.Head, in.Length = e.Data, int64(len(e.Data))
+	}
+	p, err := x.Payloads.Store(x.request.Context(), in)
+	x.bytes = len(b.bytes) + int(rest.n)
+	switch {
+	case err == nil:
+		e.Data, e.Payload = nil, p
+		x.unread = false
+		return nil
+	case rest.err != nil:
+		return refusal{status: http.StatusBadRequest, text: "the body broke off: " + rest.err.Error()}
+	case errors.Is(err, event.ErrPayloadLength):
+		return brokenOff(int64(x.bytes), in.Length)
+	case errors.Is(err, event.ErrPayloadTooLarge):
+		return refusal{
+			status: http.StatusRequestEntityTooLarge,
+			text:   fmt.Sprintf("the event is larger than %d bytes, the most that is accepted", x.Payloads.Limit()),
+		}
+	}
+	return err
+}
+
+// counted keeps what a store's errors do not tell: whose fault it was.
+type counted struct {
+	from io.Reader
+	n    int64
+	err  error
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.from.Read(p)
+	c.n += int64(n)
+	if err != nil && !errors.Is(err, io.EOF) {
+		c.err = err
+	}
+	return n, err
 }

@@ -1,12 +1,15 @@
 package ingress
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"time"
 
 	"github.com/sidestep-dev/sidestep/channel"
+	"github.com/sidestep-dev/sidestep/channel/backend"
 	"github.com/sidestep-dev/sidestep/channel/event"
 	"github.com/sidestep-dev/sidestep/internal/budget"
 )
@@ -21,9 +24,14 @@ type Handler struct {
 	Dispatcher *channel.Dispatcher
 	// Budget bounds the bytes of requests in memory.
 	Budget *budget.Budget
-	// MaxEventBytes bounds a request's body, and the event as it is stored:
-	// the backend's limit, or less.
+	// MaxEventBytes bounds an event as it is stored in the log: the backend's
+	// limit, or less.
 	MaxEventBytes int
+	// MaxBodyBytes bounds the body of a request that has to be in memory: any
+	// if there are no Payloads, else one in structured mode. 0: MaxEventBytes.
+	MaxBodyBytes int
+	// Payloads takes in the data that is too large for the log; may be nil.
+	Payloads event.PayloadStore
 	// BudgetWait is how long a request waits for Budget before it is
 	// refused. 0: DefaultBudgetWait.
 	BudgetWait time.Duration
@@ -70,6 +78,7 @@ type exchange struct {
 	request request
 	channel *channel.Channel // nil until it was resolved
 	bytes   int              // of the body, as far as it was read
+	unread  bool             // some of the body was not
 }
 
 // handle makes the answer to a request.
@@ -117,14 +126,46 @@ func (x *exchange) accept() error {
 		return err
 	}
 	defer b.free()
-	e, err := event.FromHTTP(x.request.Fields, b.bytes)
+	e, err := x.event(b)
 	if err != nil {
 		return err
 	}
-	if size := event.RecordSize(e); size > x.MaxEventBytes {
-		return tooLarge(int64(size), x.MaxEventBytes)
+	size, large := event.RecordSize(e), x.Payloads != nil && (b.more || len(e.Data) > x.Payloads.Threshold())
+	if large {
+		size -= len(e.Data)
+	}
+	if size > x.MaxEventBytes {
+		return tooLarge(int64(size), int64(x.MaxEventBytes))
+	}
+	if large {
+		if err := x.store(e, b); err != nil {
+			return err
+		}
 	}
 	return x.publish(e)
+}
+
+// limits of a request's body: what belongs into memory, and what is taken at all.
+func (x *exchange) limits() (memory int, all int64) {
+	memory = cmp.Or(x.MaxBodyBytes, x.MaxEventBytes)
+	length := x.request.Length()
+	if x.Payloads == nil || length >= 0 && length <= int64(x.Payloads.Threshold()) {
+		return memory, int64(memory)
+	}
+	// What is in structured mode must be understood before it is stored.
+	if event.IsStructured(x.request.Fields) {
+		return memory, int64(memory)
+	}
+	return min(memory, x.Payloads.Threshold()), x.Payloads.Limit()
+}
+
+// event is the event in a body, or what the header says of it if its data has
+// yet to be read.
+func (x *exchange) event(b *body) (*event.Event, error) {
+	if b.more {
+		return event.FromHTTP(x.request.Fields, nil)
+	}
+	return event.FromHTTP(x.request.Fields, b.bytes)
 }
 
 // publish looks for the channel again: the table may have changed meanwhile.
@@ -133,7 +174,12 @@ func (x *exchange) publish(e *event.Event) error {
 	defer view.Release()
 	c, err := resolve(view, x.request)
 	if err != nil {
+		x.Dispatcher.Discard(e)
 		return err
 	}
-	return x.Dispatcher.Publish(x.request.Context(), c, e)
+	err = x.Dispatcher.Publish(x.request.Context(), c, e)
+	if err != nil && (!errors.Is(err, backend.ErrUnavailable) || errors.Is(err, backend.ErrFull)) {
+		x.Dispatcher.Discard(e)
+	}
+	return err
 }

@@ -27,7 +27,7 @@ type refusal struct {
 
 func (r refusal) Error() string { return r.text }
 
-func tooLarge(size int64, limit int) refusal {
+func tooLarge(size, limit int64) refusal {
 	return refusal{
 		status: http.StatusRequestEntityTooLarge,
 		text:   fmt.Sprintf("the event has %d bytes: at most %d are accepted", size, limit),
@@ -44,7 +44,7 @@ func (x *exchange) refuse(err error) answer {
 		status: r.status, text: r.text, retryAfter: r.retryAfter,
 		// As http.MaxBytesReader does: or else a server waits for more of
 		// the body, to keep the connection, before it answers.
-		closing: r.status == http.StatusRequestEntityTooLarge,
+		closing: r.status == http.StatusRequestEntityTooLarge || x.unread,
 	}
 }
 
@@ -68,6 +68,13 @@ func classify(err error, limit int) refusal {
 		return refusal{
 			status:     http.StatusServiceUnavailable,
 			text:       "the backend is full; the event was not stored",
+			retryAfter: retryAfterFull,
+		}
+	}
+	if errors.Is(err, event.ErrPayloadUnavailable) {
+		return refusal{
+			status:     http.StatusServiceUnavailable,
+			text:       "the store for large payloads is unavailable or full; events below the threshold are accepted",
 			retryAfter: retryAfterFull,
 		}
 	}

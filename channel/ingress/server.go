@@ -132,8 +132,12 @@ func (h *Handler) serveFast(ctx *fasthttp.RequestCtx) {
 // expect spares a client that asks (Expect: 100-continue) from sending a body
 // that is too large.
 func (h *Handler) expect(ctx *fasthttp.RequestCtx) int {
-	if length := (*fastRequest)(ctx).Length(); length > int64(h.MaxEventBytes) {
-		ctx.SetBodyString(tooLarge(length, h.MaxEventBytes).text + "\n")
+	limit := int64(h.MaxEventBytes)
+	if h.Payloads != nil {
+		limit = h.Payloads.Limit()
+	}
+	if length := (*fastRequest)(ctx).Length(); length > limit {
+		ctx.SetBodyString(tooLarge(length, limit).text + "\n")
 		return http.StatusRequestEntityTooLarge
 	}
 	return http.StatusContinue

@@ -1,0 +1,93 @@
+package egress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/sidestep-dev/sidestep/channel/event"
+)
+
+// taken is the body of a response that may be a reply.
+type taken struct {
+	// data is the body if all of it is in memory; else reply is the event
+	// that it made together with the header, or nil if it is none.
+	data   []byte
+	whole  bool
+	reply  *event.Event
+	end    bool // the body was read to its end
+	tooBig string
+}
+
+// inline is the most of a body that is read into memory before it is asked what
+// it is.
+func (c *Client) inline() int {
+	if c.Payloads == nil {
+		return c.MaxReplyBytes
+	}
+	return min(c.Payloads.Threshold(), c.MaxReplyBytes)
+}
+
+// takeBody takes in the body of a response that may be a reply: into memory up to
+// the threshold, and beyond it into the store for payloads, in one pass. length
+// is negative if it is not known.
+func (c *Client) takeBody(
+	ctx context.Context, r *Request, header iter.Seq2[string, string], body io.Reader, length int64,
+) (taken, error) {
+	head, err := io.ReadAll(io.LimitReader(body, int64(c.inline())+1))
+	switch {
+	case err != nil:
+		return taken{}, err
+	case len(head) <= c.inline():
+		return taken{data: head, whole: true, end: true}, nil
+	case c.Payloads == nil:
+		return taken{tooBig: fmt.Sprintf("larger than %d bytes", c.MaxReplyBytes)}, nil
+	case event.IsStructured(header):
+		return c.takeStructured(ctx, r, header, head, body)
+	}
+	reply, err := event.FromHTTP(header, nil)
+	if err != nil {
+		// No event, or none that can be read: that is in the header, and
+		// what follows is of no use.
+		return taken{data: nil, whole: true}, nil //nolint:nilerr // result decodes it again
+	}
+	return c.store(ctx, r, reply, event.Incoming{Head: head, Rest: body, Length: length})
+}
+
+// takeStructured takes in an event in structured mode, which must be in memory to
+// be read. Its data may be too large to stay there.
+func (c *Client) takeStructured(
+	ctx context.Context, r *Request, header iter.Seq2[string, string], head []byte, body io.Reader,
+) (taken, error) {
+	rest, err := io.ReadAll(io.LimitReader(body, int64(c.MaxReplyBytes)+1-int64(len(head))))
+	if err != nil {
+		return taken{}, err
+	}
+	doc := append(head, rest...)
+	if len(doc) > c.MaxReplyBytes {
+		return taken{tooBig: fmt.Sprintf("larger than %d bytes, the most in structured mode", c.MaxReplyBytes)}, nil
+	}
+	reply, err := event.FromHTTP(header, doc)
+	if err != nil || len(reply.Data) <= c.Payloads.Threshold() {
+		return taken{data: doc, whole: true, end: true}, nil //nolint:nilerr // as above
+	}
+	data := reply.Data
+	reply.Data = nil
+	t, err := c.store(ctx, r, reply, event.Incoming{Head: data, Length: int64(len(data))})
+	return t, err
+}
+
+func (c *Client) store(ctx context.Context, r *Request, reply *event.Event, in event.Incoming) (taken, error) {
+	in.Owner, in.ContentType, in.Same = r.ReplyOwner, reply.DataContentType, r.Event.Payload
+	p, err := c.Payloads.Store(ctx, in)
+	if errors.Is(err, event.ErrPayloadTooLarge) {
+		return taken{tooBig: fmt.Sprintf("larger than %d bytes", c.Payloads.Limit())}, nil
+	}
+	if err != nil {
+		return taken{}, err
+	}
+	reply.Payload = p
+	return taken{reply: reply, end: true}, nil
+}

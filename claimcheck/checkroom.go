@@ -196,9 +196,9 @@ func (r *Checkroom) storePayload(ctx context.Context, p Payload) (Claim, error) 
 		defer rest.close()
 		src = rest
 	}
-	return r.put(ctx, rooms.stores[rooms.current], c, &payloadReader{
-		src: src, limit: p.Limit, length: p.Length, digests: newDigester(),
-	})
+	pr := newPayloadReader(src, p.Limit, p.Length)
+	defer pr.close()
+	return r.put(ctx, rooms.stores[rooms.current], c, pr)
 }
 
 func (r *Checkroom) put(ctx context.Context, s Store, c Claim, pr *payloadReader) (Claim, error) {
@@ -206,7 +206,7 @@ func (r *Checkroom) put(ctx context.Context, s Store, c Claim, pr *payloadReader
 	if err := s.Put(ctx, c.Object, pr); err != nil {
 		return Claim{}, err
 	}
-	c.Size, c.SHA256, c.Blocks = pr.digests.size, pr.whole, pr.blocks
+	c.Size, c.SHA256, c.Blocks = pr.size, pr.whole, pr.blocks
 	r.notify.Stored(c.Size, r.now().Sub(start))
 	return c, nil
 }

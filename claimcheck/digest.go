@@ -81,14 +81,20 @@ type payloadReader struct {
 	src     io.Reader
 	limit   int64 // 0 for none
 	length  int64 // that was announced; < 0 if none was
+	late    func() bool
 	digests *digester
 	trailer *bytes.Reader // set when the payload has ended
 	whole   [sha256.Size]byte
 	blocks  [sha256.Size]byte
 }
 
-// ErrLength: a payload has not the length that was announced.
-var ErrLength = errors.New("payload has not the length that was announced")
+// Errors of a payload on its way in.
+var (
+	// ErrLength: it has not the length that was announced.
+	ErrLength = errors.New("payload has not the length that was announced")
+	// ErrSlow: it took more than half of the time that payloads are kept.
+	ErrSlow = errors.New("payload took too long to come")
+)
 
 func (r *payloadReader) Read(p []byte) (int, error) {
 	if r.trailer != nil {
@@ -98,6 +104,8 @@ func (r *payloadReader) Read(p []byte) (int, error) {
 	r.digests.write(p[:n])
 	size := r.digests.size
 	switch {
+	case r.late != nil && r.late():
+		return 0, fmt.Errorf("%w: %d bytes so far", ErrSlow, size)
 	case r.limit > 0 && size > r.limit:
 		return 0, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, r.limit)
 	case r.length >= 0 && size > r.length, err == io.EOF && r.length >= 0 && size < r.length: //nolint:errorlint // a wrapped io.EOF is an error

@@ -177,6 +177,8 @@ func (x *exchange) store(e *event.Event, b *body) error {
 		return unreadable(rest.err)
 	case errors.Is(err, event.ErrPayloadLength):
 		return brokenOff(int64(x.bytes), in.Length)
+	case errors.Is(err, event.ErrPayloadSlow):
+		return refusal{status: http.StatusRequestTimeout, text: "the body took longer to come than payloads are kept"}
 	case errors.Is(err, event.ErrPayloadTooLarge):
 		return refusal{
 			status: http.StatusRequestEntityTooLarge,

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -93,7 +94,7 @@ func (d *depot) wantObjects(n int, when string) {
 type payloadWorld struct {
 	*world
 	*depot
-	logs strings.Builder
+	serial sync.Mutex
 }
 
 func newPayloadWorld(t *testing.T, edit ...func(*channel.Config)) *payloadWorld {
@@ -128,6 +129,21 @@ func (w *payloadWorld) oldest(channels ...*channel.Channel) claimcheck.Oldest {
 		}
 		return oldest, nil
 	}
+}
+
+// step is called once at a time: what it keeps needs no lock.
+func (w *payloadWorld) step(url string, f func(*egress.Request) egress.Result) {
+	w.world.step(url, func(r *egress.Request) egress.Result {
+		w.serial.Lock()
+		defer w.serial.Unlock()
+		return f(r)
+	})
+}
+
+// sleep lets time pass, within a bubble, and what happens in it come to rest.
+func (w *payloadWorld) sleep(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }
 
 func (w *payloadWorld) sweep(channels ...*channel.Channel) {
@@ -244,7 +260,7 @@ func payloadTranscript(
 			e = w.large("1", data)
 		}
 		w.publish("c0", e)
-		time.Sleep(5 * time.Minute)
+		w.sleep(5 * time.Minute)
 		synctest.Wait()
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -272,7 +288,7 @@ func TestPayloadGoesThroughEveryStepAndIsDeletedWhenNobodyCanNeedIt(t *testing.T
 			synctest.Wait()
 			wantData(t, got, data)
 			w.wantObjects(1, "right after it was settled, when it may come back")
-			time.Sleep(discarded)
+			w.sleep(discarded)
 			w.wantObjects(0, "later")
 			if n := w.vault.Calls(faultstore.Put); n != 1 {
 				t.Errorf("%d objects were put, want 1", n)
@@ -314,7 +330,7 @@ func TestEarlyDeletionSparesWhatSomebodyMayNeed(t *testing.T) {
 			tt.edit(c)
 			w.apply(c...)
 			w.publish("c0", w.large("1", randomBytes(1, 10*threshold)))
-			time.Sleep(discarded)
+			w.sleep(discarded)
 			w.wantObjects(tt.kept, "when it was settled")
 		})
 	}
@@ -330,12 +346,12 @@ func TestPayloadHandedOverByReferenceIsSweptAfterItsLinkAndNotBefore(t *testing.
 		w.apply(c...)
 		// Its last hour has begun when it is handed over.
 		e := w.large("1", randomBytes(1, 10*threshold))
-		time.Sleep(payloadTTL - time.Minute)
+		w.sleep(payloadTTL - time.Minute)
 		w.publish("c0", e)
-		time.Sleep(discarded)
+		w.sleep(discarded)
 		w.sweep(c...)
 		w.wantObjects(1, "while the link is valid")
-		time.Sleep(2 * payloadTTL)
+		w.sleep(2 * payloadTTL)
 		w.sweep(c...)
 		w.wantObjects(0, "when all is over")
 	})
@@ -356,16 +372,16 @@ func TestPayloadOutlivesItsTimeWhileARecordRefersToIt(t *testing.T) {
 		data := randomBytes(1, 10*threshold)
 		w.publish("c0", w.large("1", data))
 		for range 5 {
-			time.Sleep(payloadTTL)
+			w.sleep(payloadTTL)
 			w.sweep(c...)
 			w.wantObjects(1, "while its record is stuck")
 		}
 		w.step("http://s0", passOn(0)) // it moves on to the second channel
-		time.Sleep(10 * payloadTTL)
+		w.sleep(10 * payloadTTL)
 		w.sweep(c...)
 		w.wantObjects(1, "while its record is stuck in the next channel")
 		w.step("http://s1", keeping(&got))
-		time.Sleep(20 * payloadTTL)
+		w.sleep(20 * payloadTTL)
 		wantData(t, got, data)
 		w.sweep(c...)
 		w.wantObjects(0, "when it was settled")
@@ -380,10 +396,10 @@ func TestPayloadThatNoRecordRefersToIsSweptAfterItsTime(t *testing.T) {
 		c := sequence(1, channel.Never, nil)
 		w.apply(c...)
 		w.payload("ns/c0", randomBytes(1, 10*threshold))
-		time.Sleep(payloadTTL)
+		w.sleep(payloadTTL)
 		w.sweep(c...)
 		w.wantObjects(1, "before its time is over for every clock")
-		time.Sleep(time.Hour)
+		w.sleep(time.Hour)
 		w.sweep(c...)
 		w.wantObjects(0, "after its time")
 	})
@@ -420,7 +436,7 @@ func TestStoreThatIsDownHoldsUpLargeEventsAndLosesNone(t *testing.T) {
 				})
 				w.publish("c0", e)
 				for i := range 10 {
-					time.Sleep(time.Minute)
+					w.sleep(time.Minute)
 					w.publish("c0", ev(fmt.Sprint("small ", i)))
 				}
 				synctest.Wait()
@@ -431,7 +447,7 @@ func TestStoreThatIsDownHoldsUpLargeEventsAndLosesNone(t *testing.T) {
 					t.Errorf("%d records wait, want 1", n)
 				}
 				w.vault.SetPlan(nil)
-				time.Sleep(time.Minute)
+				w.sleep(time.Minute)
 				wantData(t, got, data)
 				if n := len(w.called("http://sink")); n != 0 {
 					t.Errorf("%d dead letters: a store that is down is nobody's fault", n)
@@ -461,7 +477,7 @@ func TestStreamThatBreaksOffIsOpenedAgain(t *testing.T) {
 			return nil
 		})
 		w.publish("c0", e)
-		time.Sleep(10 * time.Minute)
+		w.sleep(10 * time.Minute)
 		wantData(t, got, data)
 	})
 }
@@ -520,7 +536,7 @@ func TestPayloadThatIsLostIsADeadLetterThatSaysSo(t *testing.T) {
 							}
 						}
 						w.publish("c0", e)
-						time.Sleep(10 * time.Minute)
+						w.sleep(10 * time.Minute)
 						if len(got) != 0 {
 							t.Errorf("%d bytes were delivered as if they were whole", len(got[0]))
 						}
@@ -607,7 +623,7 @@ func TestLinkIsMadeAnewForEachAttempt(t *testing.T) {
 			s.Policy = egress.Policy{Retry: 10, Delay: 2 * linkTTL, Backoff: egress.Linear}
 		})...)
 		w.publish("c0", w.large("1", randomBytes(1, 10*threshold)))
-		time.Sleep(30 * linkTTL)
+		w.sleep(30 * linkTTL)
 		if attempts != 4 {
 			t.Errorf("%d attempts, want 4", attempts)
 		}
@@ -679,7 +695,7 @@ func TestClaimThatIsNotTheRecordsOwnIsNotFollowed(t *testing.T) {
 				}
 			}
 		}
-		time.Sleep(time.Hour)
+		w.sleep(time.Hour)
 		for _, d := range got {
 			if string(d) != "plain" {
 				t.Errorf("a step got %q", d)
@@ -718,7 +734,7 @@ func TestPayloadThatGoesToAnotherNamespaceIsStoredAnewThere(t *testing.T) {
 					t.Errorf("the objects are %v: want one of the namespace there", w.objects())
 				}
 			}
-			time.Sleep(discarded)
+			w.sleep(discarded)
 			w.wantObjects(0, "when all was settled")
 		})
 	}

@@ -148,6 +148,8 @@ func payloadError(err error) error {
 		kind = event.ErrPayloadTooLarge
 	case errors.Is(err, claimcheck.ErrLength):
 		kind = event.ErrPayloadLength
+	case errors.Is(err, claimcheck.ErrSlow):
+		kind = event.ErrPayloadSlow
 	case errors.Is(err, claimcheck.ErrFull):
 		kind = event.ErrPayloadFull
 	case errors.Is(err, claimcheck.ErrUnavailable):

@@ -110,6 +110,7 @@ type payloadReader struct {
 	limit   int64 // 0 for none
 	length  int64 // that was announced; < 0 if none was
 	size    int64 // so far
+	late    func() bool
 	digests *digester
 	trailer *bytes.Reader // set when the payload has ended
 	whole   [sha256.Size]byte
@@ -123,8 +124,13 @@ func newPayloadReader(src io.Reader, limit, length int64) *payloadReader {
 
 func (r *payloadReader) close() { r.src.stop() }
 
-// ErrLength: a payload has not the length that was announced.
-var ErrLength = errors.New("payload has not the length that was announced")
+// Errors of a payload on its way in.
+var (
+	// ErrLength: it has not the length that was announced.
+	ErrLength = errors.New("payload has not the length that was announced")
+	// ErrSlow: it took more than half of the time that payloads are kept.
+	ErrSlow = errors.New("payload took too long to come")
+)
 
 func (r *payloadReader) Read(p []byte) (int, error) {
 	if r.trailer != nil {
@@ -133,6 +139,8 @@ func (r *payloadReader) Read(p []byte) (int, error) {
 	n, err := r.src.Read(p)
 	r.size += int64(n)
 	switch {
+	case r.late != nil && r.late():
+		return 0, fmt.Errorf("%w: %d bytes so far", ErrSlow, r.size)
 	case r.limit > 0 && r.size > r.limit:
 		return 0, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, r.limit)
 	case r.length >= 0 && r.size > r.length, err == io.EOF && r.length >= 0 && r.size < r.length: //nolint:errorlint // a wrapped io.EOF is an error

@@ -17,6 +17,7 @@ type Backend struct {
 	config    Config
 	names     names
 	nc        *nats.Conn
+	dialer    *dialer // nil: the server is in this process
 	js        jetstream.JetStream
 	catalog   *catalog
 	publisher *publisher
@@ -59,7 +60,8 @@ const (
 )
 
 // Connect opens a Backend; Close frees it. ctx bounds the call. A broker that
-// cannot be reached is ErrUnavailable.
+// cannot be reached is ErrUnavailable. From then on a connection that breaks is
+// made again for ever.
 func Connect(ctx context.Context, c Config) (*Backend, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -77,7 +79,14 @@ func Connect(ctx context.Context, c Config) (*Backend, error) {
 	for i := range b.shards {
 		b.shards[i].b, b.shards[i].number = b, i
 	}
-	if err := b.connect(ctx); err != nil {
+	// A connection that is being made ends with ctx.
+	waiting := context.AfterFunc(ctx, func() { b.stop(context.Cause(ctx)) })
+	err := b.open(ctx)
+	if err == nil && !waiting() {
+		err = contextError(ctx)
+	}
+	if err != nil {
+		waiting()
 		b.stop(backend.ErrClosed)
 		if b.nc != nil {
 			b.nc.Close()
@@ -90,6 +99,32 @@ func Connect(ctx context.Context, c Config) (*Backend, error) {
 	return b, nil
 }
 
+// open connects, once or until it succeeds.
+func (b *Backend) open(ctx context.Context) error {
+	for attempts := 0; ; attempts++ {
+		err := b.connect(ctx)
+		if err == nil {
+			return nil
+		}
+		if b.nc != nil {
+			b.nc.Close()
+			b.nc = nil
+		}
+		if !b.config.Persist {
+			return err
+		}
+		b.config.Logger.Warn("JetStream cannot be used yet", "error", err)
+		if !sleep(ctx, pause(attempts)) {
+			return errors.Join(err, contextError(ctx))
+		}
+	}
+}
+
+// pause before a broken connection is tried again.
+func pause(attempts int) time.Duration {
+	return min(reconnectFirst<<min(attempts, 10), reconnectMax)
+}
+
 func (b *Backend) connect(ctx context.Context) error {
 	options, err := b.options()
 	if err != nil {
@@ -97,6 +132,9 @@ func (b *Backend) connect(ctx context.Context) error {
 	}
 	if b.nc, err = nats.Connect(b.config.URL, options...); err != nil {
 		return errors.Join(err, backend.ErrUnavailable)
+	}
+	if b.dialer != nil {
+		b.dialer.conn.Store(b.nc)
 	}
 	b.limits.MaxRecordBytes = int(b.nc.MaxPayload()) - wireOverhead
 	if b.limits.MaxRecordBytes <= 0 {
@@ -130,14 +168,24 @@ func (b *Backend) options() ([]nats.Option, error) {
 		return nil, err
 	}
 	if s := b.config.Server; s != nil {
-		o = append(o, nats.InProcessServer(s))
+		o = append(o, nats.InProcessServer(inProcess{s}))
+	} else {
+		b.dialer = &dialer{config: &b.config, ctx: b.ctx}
+		o = append(o, nats.SetCustomDialer(b.dialer), nats.SkipHostLookup())
+		if b.config.secure() {
+			if _, err := b.config.tls(); err != nil {
+				return nil, err
+			}
+			o = append(o, nats.Secure())
+		}
 	}
 	return append(o,
 		nats.Name("sidestep"),
 		nats.MaxReconnects(-1),
-		nats.CustomReconnectDelay(func(attempts int) time.Duration {
-			return min(reconnectFirst<<min(attempts, 10), reconnectMax)
-		}),
+		nats.CustomReconnectDelay(pause),
+		// A server that refuses us today may know us tomorrow: secrets are
+		// replaced on one side first.
+		nats.IgnoreAuthErrorAbort(),
 		// While the connection is down a publish fails at once: whoever
 		// waits for the confirmation decides what then.
 		nats.ReconnectBufSize(-1),

@@ -219,6 +219,8 @@ func (b *Backend) Lag(ctx context.Context, log, group string) (backend.Lag, erro
 
 // consumerInfo of a group. ErrNotFound: there is none.
 func (b *Backend) consumerInfo(ctx context.Context, stream, name string) (*jetstream.ConsumerInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.config.RequestTimeout)
+	defer cancel()
 	c, err := b.js.Consumer(ctx, stream, name)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, backend.ErrNotFound

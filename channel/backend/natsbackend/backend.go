@@ -152,6 +152,9 @@ func (b *Backend) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err = b.watchElections(); err != nil {
+		return err
+	}
 	b.catalog, err = openCatalog(ctx, b.names, b.js, b.config.Replicas, b.config.RequestTimeout)
 	if err != nil {
 		return err

@@ -100,6 +100,10 @@ func (c *catalog) fetch(ctx context.Context, log string) (entry, error) {
 
 // read is the entry in any state; deleted if there never was one.
 func (c *catalog) read(ctx context.Context, log string) (entry, error) {
+	// A node that dies takes its answers with it: another try is better then
+	// than all of the caller's time.
+	ctx, cancel := context.WithTimeout(ctx, c.limit)
+	defer cancel()
 	m, err := c.stream.GetLastMsgForSubject(ctx, c.names.logEntry(log))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		c.remember(entry{Name: log, State: deleted})

@@ -12,10 +12,11 @@ import (
 )
 
 // How long a request for records stays with the broker, and how often it gives
-// a sign of life meanwhile. One that is silent for longer is lost.
+// a sign of life meanwhile. One that is silent for longer is lost: with a node of
+// a cluster to which we are not connected.
 const (
 	pullExpires   = 2 * time.Minute
-	pullHeartbeat = 30 * time.Second
+	pullHeartbeat = 15 * time.Second
 	pullSilence   = 2*pullHeartbeat + 5*time.Second
 	// pullLargeExpires is for a record that is known to be there.
 	pullLargeExpires = time.Second
@@ -93,7 +94,11 @@ func (m *member) forget() {
 
 // expire drops them if nothing was heard of the first for too long.
 func (m *member) expire(now time.Time) {
-	if p := m.demand.pulls; len(p) > 0 && now.Sub(p[0].alive) > pullSilence {
+	silence := pullSilence
+	if m.b.dialer == nil {
+		silence *= 2
+	}
+	if p := m.demand.pulls; len(p) > 0 && now.Sub(p[0].alive) > silence {
 		m.forget()
 	}
 }
@@ -211,8 +216,11 @@ func (m *member) pull(p pull) bool {
 	d.last++
 	p.id, p.left, p.alive = d.last, p.batch, time.Now()
 	expires, heartbeat := pullExpires, pullHeartbeat
-	if p.large {
+	switch {
+	case p.large:
 		expires, heartbeat = pullLargeExpires, 0
+	case m.b.dialer == nil:
+		heartbeat *= 2 // the server's silence would be that of this process
 	}
 	if !m.request(p.id, p.batch, p.bytes, expires, heartbeat) {
 		d.notUntil = time.Now().Add(pullPause)

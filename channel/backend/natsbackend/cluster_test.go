@@ -19,8 +19,8 @@ func replicated(addresses []string) Config {
 	return Config{URL: "nats://" + strings.Join(addresses, ",nats://"), Replicas: 3, AckWait: testAckWait, RequestTimeout: 3 * time.Second}
 }
 
-// Each node in turn is killed under load and started again; the others carry on
-// meanwhile.
+// A node, or each in turn if there is time, is killed under load and started again;
+// the others carry on meanwhile.
 func TestALostNodeLosesNoRecord(t *testing.T) {
 	t.Parallel()
 	c := brokertest.StartCluster(t)
@@ -29,7 +29,11 @@ func TestALostNodeLosesNoRecord(t *testing.T) {
 		b := connectTo(t, replicated(c.Addresses()))
 		loads = append(loads, startLoad(t, b, ordered))
 	}
-	for _, node := range c {
+	nodes := c[:1]
+	if os.Getenv("SIDESTEP_LONG") != "" {
+		nodes = c
+	}
+	for _, node := range nodes {
 		goesOn(t, loads, 20)
 		node.Kill()
 		goesOn(t, loads, 20)

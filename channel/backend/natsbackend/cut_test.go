@@ -178,7 +178,7 @@ func TestASlowAndBrokenConnectionLosesNoRecord(t *testing.T) {
 			do(p)
 		}
 	}
-	for range 3 {
+	for range 2 {
 		goesOn(t, loads, 20)
 		// Records, acks and confirmations arrive in pieces.
 		each(func(p *brokertest.Proxy) { p.Slow(3*time.Millisecond, 100) })

@@ -17,7 +17,6 @@ type Backend struct {
 	config    Config
 	names     names
 	nc        *nats.Conn
-	dialer    *dialer // nil: the server is in this process
 	js        jetstream.JetStream
 	catalog   *catalog
 	publisher *publisher
@@ -126,16 +125,15 @@ func pause(attempts int) time.Duration {
 }
 
 func (b *Backend) connect(ctx context.Context) error {
-	options, err := b.options()
+	d := &dialer{config: &b.config, ctx: b.ctx, records: true}
+	options, err := b.options(d)
 	if err != nil {
 		return err
 	}
 	if b.nc, err = nats.Connect(b.config.URL, options...); err != nil {
 		return errors.Join(err, backend.ErrUnavailable)
 	}
-	if b.dialer != nil {
-		b.dialer.conn.Store(b.nc)
-	}
+	d.conn.Store(b.nc)
 	b.limits.MaxRecordBytes = int(b.nc.MaxPayload()) - wireOverhead
 	if b.limits.MaxRecordBytes <= 0 {
 		return fmt.Errorf("the server takes messages of %d bytes at most (max_payload): more than %d are needed",
@@ -168,7 +166,8 @@ func (b *Backend) connect(ctx context.Context) error {
 // Dial opens another connection to the same servers, for what is not records. The
 // caller closes it.
 func (b *Backend) Dial(name string) (*nats.Conn, error) {
-	options, err := b.options()
+	d := &dialer{config: &b.config, ctx: b.ctx}
+	options, err := b.options(d)
 	if err != nil {
 		return nil, err
 	}
@@ -177,25 +176,25 @@ func (b *Backend) Dial(name string) (*nats.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", name, errors.Join(err, backend.ErrUnavailable))
 	}
+	d.conn.Store(nc)
 	return nc, nil
 }
 
-func (b *Backend) options() ([]nats.Option, error) {
+func (b *Backend) options(d *dialer) ([]nats.Option, error) {
 	o, err := b.config.authentication()
 	if err != nil {
 		return nil, err
 	}
-	if s := b.config.Server; s != nil {
-		o = append(o, nats.InProcessServer(inProcess{s}))
-	} else {
-		b.dialer = &dialer{config: &b.config, ctx: b.ctx}
-		o = append(o, nats.SetCustomDialer(b.dialer), nats.SkipHostLookup())
-		if b.config.secure() {
-			if _, err := b.config.tls(); err != nil {
-				return nil, err
-			}
-			o = append(o, nats.Secure())
+	if b.config.secure() {
+		if _, err := b.config.tls(); err != nil {
+			return nil, err
 		}
+		o = append(o, nats.Secure())
+	}
+	if b.config.Server != nil {
+		o = append(o, nats.InProcessServer(d))
+	} else {
+		o = append(o, nats.SetCustomDialer(d), nats.SkipHostLookup())
 	}
 	return append(o,
 		nats.Name("sidestep"),

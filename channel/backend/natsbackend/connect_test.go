@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 	"github.com/sidestep-dev/sidestep/channel/backend"
 )
@@ -150,5 +151,44 @@ func TestAConnectionRefusedIsUnavailable(t *testing.T) {
 	_, err := Connect(ctxOf(t), Config{URL: "nats://127.0.0.1:1"})
 	if !errors.Is(err, backend.ErrUnavailable) {
 		t.Errorf("%v, want ErrUnavailable", err)
+	}
+}
+
+// Objects travel on connections of their own, in messages of which some have
+// headers and come with an ack subject, as records do.
+func TestAnotherConnectionIsNotForRecords(t *testing.T) {
+	t.Parallel()
+	o := server.Options{Authorization: secret}
+	for name, c := range map[string]Config{
+		"embedded": {Server: startServer(t, ServerConfig{})},
+		"external": {URL: startListening(t, o), Token: secret},
+	} {
+		nc, err := connectTo(t, c).Dial("another")
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		t.Cleanup(nc.Close)
+		js, err := nc.JetStream()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.AddStream(&nats.StreamConfig{Name: "objects", Subjects: []string{"o.*"}}); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		m := &nats.Msg{Subject: "o.1", Header: nats.Header{"a": {"b"}}, Data: []byte("data")}
+		if _, err := js.PublishMsg(m); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		sub, err := js.SubscribeSync("o.1", nats.OrderedConsumer())
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		got, err := sub.NextMsg(patience)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got.Subject != "o.1" || got.Header.Get("a") != "b" || string(got.Data) != "data" {
+			t.Errorf("%s: %s %q %q", name, got.Subject, got.Header, got.Data)
+		}
 	}
 }

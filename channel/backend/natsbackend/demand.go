@@ -95,7 +95,7 @@ func (m *member) forget() {
 // expire drops them if nothing was heard of the first for too long.
 func (m *member) expire(now time.Time) {
 	silence := pullSilence
-	if m.b.dialer == nil {
+	if m.b.config.Server != nil {
 		silence *= 2
 	}
 	if p := m.demand.pulls; len(p) > 0 && now.Sub(p[0].alive) > silence {
@@ -219,7 +219,7 @@ func (m *member) pull(p pull) bool {
 	switch {
 	case p.large:
 		expires, heartbeat = pullLargeExpires, 0
-	case m.b.dialer == nil:
+	case m.b.config.Server != nil:
 		heartbeat *= 2 // the server's silence would be that of this process
 	}
 	if !m.request(p.id, p.batch, p.bytes, expires, heartbeat) {

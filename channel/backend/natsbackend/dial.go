@@ -16,18 +16,6 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// inProcess leads to the server in this process.
-type inProcess struct{ server *Server }
-
-// InProcessConn implements nats.InProcessConnProvider.
-func (p inProcess) InProcessConn() (net.Conn, error) {
-	c, err := p.server.InProcessConn()
-	if err != nil {
-		return nil, err
-	}
-	return &wire{Conn: c}, nil
-}
-
 // dialer makes connections for the client library. It does the TLS handshake,
 // which the library would put above the wire. The library calls it from one
 // goroutine at a time, with its own lock held.
@@ -35,10 +23,20 @@ type dialer struct {
 	config *Config
 	ctx    context.Context //nolint:containedctx // the Backend's life
 	// conn is what it dials for, once that exists.
-	conn atomic.Pointer[nats.Conn]
+	conn    atomic.Pointer[nats.Conn]
+	records bool // travel on it
 	// name is the last host that was dialed by name. A server that others have
 	// told of comes with its address only: its certificate is for that name.
 	name string
+}
+
+// InProcessConn implements nats.InProcessConnProvider.
+func (d *dialer) InProcessConn() (net.Conn, error) {
+	c, err := d.config.Server.InProcessConn()
+	if err != nil {
+		return nil, err
+	}
+	return &wire{Conn: c, records: d.records}, nil
 }
 
 // SkipTLSHandshake tells the library that it need not.
@@ -106,7 +104,7 @@ func (d *dialer) greet(ctx context.Context, conn net.Conn, address string) (*wir
 	if len(rest) > 0 || json.Unmarshal(bytes.TrimPrefix(line, []byte("INFO ")), &wants) != nil ||
 		!wants.Required && !(wants.Available && d.config.secure()) {
 		// Without TLS, or an error: the library tells.
-		return &wire{Conn: conn, ready: info}, nil
+		return &wire{Conn: conn, records: d.records, ready: info}, nil
 	}
 	c, err := d.config.tls()
 	if err != nil {
@@ -117,7 +115,7 @@ func (d *dialer) greet(ctx context.Context, conn net.Conn, address string) (*wir
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("TLS with server %s: %w", address, err)
 	}
-	return &wire{Conn: secured, ready: info}, nil
+	return &wire{Conn: secured, records: d.records, ready: info}, nil
 }
 
 // serverName is who the server's certificate must be for.

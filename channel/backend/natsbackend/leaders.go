@@ -16,7 +16,7 @@ const elections = "$JS.EVENT.ADVISORY.CONSUMER.LEADER_ELECTED.*.*"
 
 // watchElections begins to listen. A user without the permission waits longer.
 func (b *Backend) watchElections() error {
-	if b.dialer == nil {
+	if b.config.Server != nil {
 		return nil // there is one server, and no election
 	}
 	_, err := b.nc.Subscribe(elections, b.elected)

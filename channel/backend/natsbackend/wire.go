@@ -21,6 +21,7 @@ import (
 // The lines are those of the NATS client protocol.
 type wire struct {
 	net.Conn
+	records bool // travel on it; else nothing is changed
 
 	// For Read, which one goroutine at a time calls.
 	ready []byte // what has come and was not asked for yet
@@ -123,8 +124,9 @@ func (w *wire) receive(b []byte) (int, error) {
 		case 'M':
 			s.skip = payload(line)
 		case 'H':
-			s.skip = payload(line)
-			unhead(line)
+			if s.skip = payload(line); w.records {
+				unhead(line)
+			}
 		case '-':
 			if err := fatal(line); err != nil {
 				return 0, err
@@ -230,7 +232,7 @@ func (w *wire) send(b []byte) []byte {
 			s.skip = payload(line)
 		case bytes.HasPrefix(line, []byte("PUB ")):
 			s.skip = payload(line)
-			if i := bytes.IndexByte(line, mark); i >= 0 {
+			if i := bytes.IndexByte(line, mark); i >= 0 && w.records {
 				w.out = append(append(w.out, b[from:at-len(line)]...), 'H')
 				w.out = append(w.out, line...)
 				w.out[len(w.out)-len(line)+i] = ' '

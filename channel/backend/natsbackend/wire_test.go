@@ -40,7 +40,7 @@ func (s *script) Write(p []byte) (int, error) { return s.out.Write(p) }
 
 // received is all that the library gets of what a server sends.
 func received(in string, pieces []byte) (string, error) {
-	w := &wire{Conn: &script{in: []byte(in), pieces: pieces}}
+	w := &wire{Conn: &script{in: []byte(in), pieces: pieces}, records: true}
 	out, err := io.ReadAll(w) // in reads of many sizes
 	return string(out), err
 }
@@ -48,7 +48,7 @@ func received(in string, pieces []byte) (string, error) {
 // sent is all that a server gets of what the library writes.
 func sent(in string, pieces []byte) string {
 	s := &script{pieces: pieces}
-	w := &wire{Conn: s}
+	w := &wire{Conn: s, records: true}
 	for in != "" {
 		n := min(s.piece(), len(in))
 		if m, err := w.Write([]byte(in[:n])); m != n || err != nil {
@@ -115,7 +115,7 @@ func TestWireChangesRecordsAndNothingElse(t *testing.T) {
 func TestWireDoesNotWriteIntoWhatItIsGiven(t *testing.T) {
 	t.Parallel()
 	in := []byte(fromLibrary)
-	w := &wire{Conn: new(script)}
+	w := &wire{Conn: new(script), records: true}
 	if _, err := w.Write(in); err != nil {
 		t.Fatal(err)
 	}

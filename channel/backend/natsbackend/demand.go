@@ -3,6 +3,7 @@ package natsbackend
 import (
 	"context"
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -70,16 +71,26 @@ func (d *demand) got(size int, now time.Time) (large bool) {
 	return large
 }
 
-// over ends the request id, and returns it.
-func (d *demand) over(id uint64) (pull, bool) {
-	for i, p := range d.pulls {
-		if p.id == id {
-			d.pulls = append(d.pulls[:i:i], d.pulls[i+1:]...)
-			d.asked -= p.left
-			return p, true
+// over ends the request id, of which so many records will not come any more; the
+// others did, or are on their way still. A consumer with replicas sends a record
+// when they have heard of it, and so after the word that it was the last.
+func (d *demand) over(id uint64, undelivered int, now time.Time) (p pull, known, ended bool) {
+	for i := range d.pulls {
+		if d.pulls[i].id != id {
+			continue
 		}
+		p = d.pulls[i]
+		undelivered = max(0, min(undelivered, p.left))
+		d.asked -= undelivered
+		if p.left == undelivered {
+			d.pulls = append(d.pulls[:i:i], d.pulls[i+1:]...)
+			return p, true, true
+		}
+		d.pulls[i].left -= undelivered
+		d.pulls[i].alive = now
+		return p, true, false
 	}
-	return pull{}, false
+	return pull{}, false, false
 }
 
 // forget drops all requests. With m.mu held.
@@ -260,8 +271,12 @@ func (m *member) status(msg *nats.Msg) {
 		}
 		return
 	}
-	p, known := m.demand.over(id)
-	if known && p.large {
+	undelivered, err := strconv.Atoi(msg.Header.Get("Nats-Pending-Messages"))
+	if err != nil {
+		undelivered = math.MaxInt
+	}
+	p, known, ended := m.demand.over(id, undelivered, time.Now())
+	if ended && p.large {
 		<-m.b.large
 	}
 	switch {

@@ -35,8 +35,14 @@ func (b *Backend) elected(m *nats.Msg) {
 	}
 	b.mu.RUnlock()
 	for _, m := range members {
-		m.disconnected()
-		m.reconnected()
+		m.mu.Lock()
+		m.forget()
+		if m.order != nil {
+			m.order.doubt()
+		}
+		m.b.rejoin(m) // the new leader may have what we asked for after all
+		m.ask()
+		m.mu.Unlock()
 	}
 }
 

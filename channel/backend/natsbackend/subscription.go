@@ -271,6 +271,11 @@ func (m *member) arrive(msg *nats.Msg) {
 		m.status(msg)
 		return
 	}
+	if msg.Sub != m.sub {
+		// It was asked for by an inbox that was given up since, and counts no more.
+		_ = m.b.nc.Publish(msg.Reply, nak)
+		return
+	}
 	meta, ok := parseReply(msg.Reply)
 	switch {
 	case !ok:

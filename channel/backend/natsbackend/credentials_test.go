@@ -129,11 +129,13 @@ func TestAuthenticationIsNotPassedBy(t *testing.T) {
 		},
 		"token in a file": {
 			server.Options{Authorization: secret},
-			Config{TokenFile: file(t, secret+"\n")}, Config{TokenFile: file(t, "wrong-"+secret)},
+			Config{TokenFile: file(t, secret+"\n")},
+			Config{TokenFile: file(t, "wrong-"+secret)},
 		},
 		"nkey": {
 			server.Options{Nkeys: []*server.NkeyUser{{Nkey: publicOf(t, user)}}},
-			Config{NKeyFile: file(t, seedOf(t, user))}, Config{NKeyFile: file(t, seedOf(t, newUser(t)))},
+			Config{NKeyFile: file(t, seedOf(t, user))},
+			Config{NKeyFile: file(t, seedOf(t, newUser(t)))},
 		},
 		"credentials": {
 			realm.options(t),

@@ -30,8 +30,8 @@ test: ## every test, with the race detector, in random order
 	$(GO) test -race -shuffle=on -timeout 20m ./...
 	@for m in $(MODULES); do echo "$(GO) -C $$m test ./..."; $(GO) -C $$m test -race -shuffle=on -timeout 20m ./... || exit 1; done
 
-test-long: ## the tests that kill processes, with larger counts (about 20 minutes)
-	SIDESTEP_LONG=1 $(GO) test -count=1 -timeout 60m -v ./cmd/dispatcher/
+test-long: ## the tests that kill processes, with larger counts, and those of a cluster (about 25 minutes)
+	SIDESTEP_LONG=1 $(GO) test -count=1 -timeout 60m -v -p 1 ./cmd/dispatcher/ ./channel/backend/natsbackend/
 
 lint: ## format, vet, staticcheck, tidy and generated files
 	@bad=$$($(GO) run $(GOFUMPT) -l .); test -z "$$bad" || { echo "not formatted (gofumpt):"; echo "$$bad"; exit 1; }

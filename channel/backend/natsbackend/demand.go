@@ -3,6 +3,7 @@ package natsbackend
 import (
 	"context"
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -12,10 +13,11 @@ import (
 )
 
 // How long a request for records stays with the broker, and how often it gives
-// a sign of life meanwhile. One that is silent for longer is lost.
+// a sign of life meanwhile. One that is silent for longer is lost: with a node of
+// a cluster to which we are not connected.
 const (
 	pullExpires   = 2 * time.Minute
-	pullHeartbeat = 30 * time.Second
+	pullHeartbeat = 15 * time.Second
 	pullSilence   = 2*pullHeartbeat + 5*time.Second
 	// pullLargeExpires is for a record that is known to be there.
 	pullLargeExpires = time.Second
@@ -69,16 +71,26 @@ func (d *demand) got(size int, now time.Time) (large bool) {
 	return large
 }
 
-// over ends the request id, and returns it.
-func (d *demand) over(id uint64) (pull, bool) {
-	for i, p := range d.pulls {
-		if p.id == id {
-			d.pulls = append(d.pulls[:i:i], d.pulls[i+1:]...)
-			d.asked -= p.left
-			return p, true
+// over ends the request id, of which so many records will not come any more; the
+// others did, or are on their way still. A consumer with replicas sends a record
+// when they have heard of it, and so after the word that it was the last.
+func (d *demand) over(id uint64, undelivered int, now time.Time) (p pull, known, ended bool) {
+	for i := range d.pulls {
+		if d.pulls[i].id != id {
+			continue
 		}
+		p = d.pulls[i]
+		undelivered = max(0, min(undelivered, p.left))
+		d.asked -= undelivered
+		if p.left == undelivered {
+			d.pulls = append(d.pulls[:i:i], d.pulls[i+1:]...)
+			return p, true, true
+		}
+		d.pulls[i].left -= undelivered
+		d.pulls[i].alive = now
+		return p, true, false
 	}
-	return pull{}, false
+	return pull{}, false, false
 }
 
 // forget drops all requests. With m.mu held.
@@ -93,7 +105,11 @@ func (m *member) forget() {
 
 // expire drops them if nothing was heard of the first for too long.
 func (m *member) expire(now time.Time) {
-	if p := m.demand.pulls; len(p) > 0 && now.Sub(p[0].alive) > pullSilence {
+	silence := pullSilence
+	if m.b.config.Server != nil {
+		silence *= 2
+	}
+	if p := m.demand.pulls; len(p) > 0 && now.Sub(p[0].alive) > silence {
 		m.forget()
 	}
 }
@@ -211,8 +227,11 @@ func (m *member) pull(p pull) bool {
 	d.last++
 	p.id, p.left, p.alive = d.last, p.batch, time.Now()
 	expires, heartbeat := pullExpires, pullHeartbeat
-	if p.large {
+	switch {
+	case p.large:
 		expires, heartbeat = pullLargeExpires, 0
+	case m.b.config.Server != nil:
+		heartbeat *= 2 // the server's silence would be that of this process
 	}
 	if !m.request(p.id, p.batch, p.bytes, expires, heartbeat) {
 		d.notUntil = time.Now().Add(pullPause)
@@ -252,8 +271,12 @@ func (m *member) status(msg *nats.Msg) {
 		}
 		return
 	}
-	p, known := m.demand.over(id)
-	if known && p.large {
+	undelivered, err := strconv.Atoi(msg.Header.Get("Nats-Pending-Messages"))
+	if err != nil {
+		undelivered = math.MaxInt
+	}
+	p, known, ended := m.demand.over(id, undelivered, time.Now())
+	if ended && p.large {
 		<-m.b.large
 	}
 	switch {

@@ -89,8 +89,6 @@ type publisher struct {
 // pending is a record that has been sent. Whoever takes it out of
 // publisher.waiting answers it; so it can be used again afterwards.
 type pending struct {
-	msg      nats.Msg
-	ids      [1]string
 	answered chan error // one place
 	timer    *time.Timer
 	buf      []byte
@@ -105,8 +103,6 @@ var pendings = sync.Pool{New: func() any {
 // keepBuffer is the most that is kept of a buffer for the next record.
 const keepBuffer = 64 << 10
 
-const idHeader = "Nats-Msg-Id"
-
 func newPublisher(nc *nats.Conn, timeout time.Duration) *publisher {
 	return &publisher{
 		nc: nc, inbox: nats.NewInbox() + ".", timeout: timeout, waiting: make(map[uint64]*pending),
@@ -117,19 +113,13 @@ func newPublisher(nc *nats.Conn, timeout time.Duration) *publisher {
 func (p *publisher) publish(ctx context.Context, subject string, i backend.Incarnation, r *backend.Record) error {
 	w, _ := pendings.Get().(*pending)
 	defer w.recycle()
-	w.buf = appendRecord(w.buf[:0], r)
-	w.msg.Subject, w.msg.Data, w.msg.Header = subject, w.buf, nil
-	if r.Dedup != "" {
-		// Logs that share a stream share its memory of ids.
-		w.ids[0] = string(i) + "." + r.Dedup
-		w.msg.Header = nats.Header{idHeader: w.ids[:]}
-	}
+	var headers int
+	w.buf, headers = appendMessage(w.buf[:0], i, r)
 	n, err := p.enter(w)
 	if err != nil {
 		return err
 	}
-	w.msg.Reply = p.inbox + strconv.FormatUint(n, 36)
-	if err := p.nc.PublishMsg(&w.msg); err != nil {
+	if err := p.nc.PublishRequest(subject, p.reply(n, headers), w.buf); err != nil {
 		if p.take(n) == nil {
 			<-w.answered
 		}
@@ -138,12 +128,22 @@ func (p *publisher) publish(ctx context.Context, subject string, i backend.Incar
 	return p.wait(ctx, n, w)
 }
 
+// reply is where the confirmation goes, and for wire how many bytes of the message
+// are headers.
+func (p *publisher) reply(n uint64, headers int) string {
+	var buf [64]byte
+	r := strconv.AppendUint(append(buf[:0], p.inbox...), n, 36)
+	if headers > 0 {
+		r = strconv.AppendInt(append(r, mark), int64(headers), 10)
+	}
+	return string(r)
+}
+
 func (w *pending) recycle() {
 	w.timer.Stop()
 	if cap(w.buf) > keepBuffer {
 		w.buf = nil
 	}
-	w.msg = nats.Msg{}
 	pendings.Put(w)
 }
 

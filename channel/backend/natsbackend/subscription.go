@@ -170,10 +170,10 @@ func (h *holding) delivery() *backend.Delivery {
 		Stored:      h.meta.stored,
 		Token:       h,
 	}
-	if err := decodeRecord(h.msg.Data, &d.Record); err != nil {
-		// Not ours. It is handed on as it is, for the caller to refuse: it
-		// would come back for ever otherwise.
-		h.m.b.config.Logger.Error("a record on the log was not written by Sidestep",
+	if err := decodeMessage(h.msg.Data, h.msg.Subject[0] == mark, &d.Record); err != nil {
+		// It is handed on as it is, for the caller to refuse: it would come
+		// back for ever otherwise.
+		h.m.b.config.Logger.Error("a record on the log cannot be read",
 			"log", h.m.entry.Name, "offset", d.Offset, "error", err)
 		d.Record = backend.Record{Data: h.msg.Data}
 	}
@@ -269,6 +269,11 @@ func (m *member) arrive(msg *nats.Msg) {
 	defer m.mu.Unlock()
 	if msg.Reply == "" {
 		m.status(msg)
+		return
+	}
+	if msg.Sub != m.sub {
+		// It was asked for by an inbox that was given up since, and counts no more.
+		_ = m.b.nc.Publish(msg.Reply, nak)
 		return
 	}
 	meta, ok := parseReply(msg.Reply)

@@ -1,0 +1,32 @@
+package natsbackend
+
+import (
+	"testing"
+	"time"
+)
+
+// As with replicas: the records of a request come after the word that it is over.
+func TestAStatusThatOvertakesRecordsDoesNotAskForMore(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	var d demand
+	d.pulls = []pull{{id: 1, batch: 4, left: 3}, {id: 2, batch: 4, left: 4}}
+	d.asked = 7
+	if _, known, ended := d.over(1, 1, now); !known || ended {
+		t.Fatalf("known %v, ended %v: two records are on their way", known, ended)
+	}
+	if d.asked != 6 {
+		t.Errorf("%d are asked for, want 6", d.asked)
+	}
+	d.got(0, now)
+	d.got(0, now)
+	if len(d.pulls) != 1 || d.pulls[0].id != 2 || d.asked != 4 {
+		t.Errorf("pulls %v, %d asked for; want the second with 4", d.pulls, d.asked)
+	}
+	if _, known, ended := d.over(2, 1<<40, now); !known || !ended || d.asked != 0 || len(d.pulls) > 0 {
+		t.Errorf("known %v, ended %v, pulls %v, %d asked for; want nothing", known, ended, d.pulls, d.asked)
+	}
+	if _, known, _ := d.over(1, 0, now); known {
+		t.Error("a request that is over is known")
+	}
+}

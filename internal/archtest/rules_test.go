@@ -27,7 +27,7 @@ var (
 	kubernetes = []string{"k8s.io/...", "sigs.k8s.io/...", "knative.dev/..."}
 	backends   = []string{
 		"channel/backend/faultbackend/...", "channel/backend/kafkabackend/...", "channel/backend/membackend/...",
-		"channel/backend/natsbackend/...", "channel/backend/backendtest/...",
+		"channel/backend/natsbackend/...", "channel/backend/swapbackend/...", "channel/backend/backendtest/...",
 	}
 	dataPlane = []string{"channel/...", "sequence/...", "claimcheck/...", "colocate/...", "internal/..."}
 )

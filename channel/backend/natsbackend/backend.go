@@ -142,7 +142,7 @@ func (b *Backend) connect(ctx context.Context) error {
 	if b.js, err = jetstream.New(b.nc, jetstream.WithDefaultTimeout(b.config.RequestTimeout)); err != nil {
 		return err
 	}
-	b.publisher = newPublisher(b.nc, b.config.RequestTimeout)
+	b.publisher = newPublisher(b.nc, b.config.RequestTimeout, b.takes)
 	answers, err := b.nc.Subscribe(b.publisher.inbox+"*", b.publisher.confirm)
 	if err == nil {
 		err = answers.SetPendingLimits(-1, -1)

@@ -160,6 +160,9 @@ func (b *Backend) connect(ctx context.Context) error {
 	if s := b.config.Server; s != nil {
 		s.fresh.Do(func() { err = b.catalog.clearLeases(ctx) })
 	}
+	// Only now: a connection that is given up before has nothing to lose.
+	b.nc.SetDisconnectErrHandler(func(_ *nats.Conn, err error) { b.disconnected(err) })
+	b.nc.SetReconnectHandler(func(*nats.Conn) { b.reconnected() })
 	return err
 }
 
@@ -171,8 +174,7 @@ func (b *Backend) Dial(name string) (*nats.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	nc, err := nats.Connect(b.config.URL, append(options, nats.Name(name),
-		nats.DisconnectErrHandler(nil), nats.ReconnectHandler(nil))...)
+	nc, err := nats.Connect(b.config.URL, append(options, nats.Name(name))...)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", name, errors.Join(err, backend.ErrUnavailable))
 	}
@@ -209,8 +211,6 @@ func (b *Backend) options(d *dialer) ([]nats.Option, error) {
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(2),
 		nats.Timeout(b.config.RequestTimeout),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { b.disconnected(err) }),
-		nats.ReconnectHandler(func(*nats.Conn) { b.reconnected() }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			b.config.Logger.Warn("JetStream connection", "error", err)
 		}),

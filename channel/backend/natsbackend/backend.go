@@ -393,7 +393,7 @@ func (b *Backend) rejoin(m *member) {
 	old := m.sub
 	delete(b.members, old)
 	b.members[sub] = m
-	m.sub, m.inbox = sub, inbox
+	m.sub, m.inbox, m.unproven = sub, inbox, time.Now()
 	b.mu.Unlock()
 	_ = old.Unsubscribe()
 }

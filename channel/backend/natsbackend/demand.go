@@ -1,7 +1,6 @@
 package natsbackend
 
 import (
-	"context"
 	"errors"
 	"math"
 	"strconv"
@@ -291,7 +290,9 @@ func (m *member) status(msg *nats.Msg) {
 		// The consumer was deleted, its leader moves, nobody serves
 		// JetStream just now …
 		m.demand.notUntil = time.Now().Add(pullPause)
-		m.b.spawn(m.verify)
+		if !m.verifying {
+			m.verifying = m.b.spawn(m.verify)
+		}
 	}
 	if m.order != nil {
 		m.order.nudge()
@@ -299,11 +300,32 @@ func (m *member) status(msg *nats.Msg) {
 	m.ask()
 }
 
-// verify ends the member if its consumer is gone.
-func (m *member) verify() {
-	ctx, cancel := context.WithTimeout(m.b.ctx, m.b.config.RequestTimeout)
-	defer cancel()
-	if _, err := m.b.consumerInfo(ctx, m.stream, m.consumer); errors.Is(err, backend.ErrNotFound) {
-		m.end(backend.ErrNotFound)
+// proveAfter is how long the first request of an inbox may go without a word.
+const proveAfter = 3 * time.Second
+
+// prove looks whether the consumer is there if nothing was heard since the first
+// request: it may have been deleted just before that came. With m.mu held.
+func (m *member) prove(now time.Time) {
+	if !m.unproven.IsZero() && now.Sub(m.unproven) > proveAfter && !m.verifying {
+		m.unproven = time.Time{}
+		m.verifying = m.b.spawn(m.verify)
 	}
+}
+
+// verify ends the member if its consumer is gone. It asks until it knows: a
+// request to a consumer that is gone is not answered.
+func (m *member) verify() {
+	for {
+		_, err := m.b.consumerInfo(m.b.ctx, m.stream, m.consumer)
+		if errors.Is(err, backend.ErrNotFound) {
+			m.end(backend.ErrNotFound)
+			return
+		}
+		if err == nil || !sleep(m.b.ctx, pullPause) {
+			break
+		}
+	}
+	m.mu.Lock()
+	m.verifying = false
+	m.mu.Unlock()
 }

@@ -1,0 +1,59 @@
+package ingress
+
+import (
+	"cmp"
+	"errors"
+	"io"
+	"time"
+)
+
+// paced is a body that must keep coming. An upload of 5 GiB over a slow line takes
+// hours, and must not be cut while it moves; who sends a byte now and then is.
+//
+//	deadline of a read = the sooner of  now + idle
+//	                                    start + idle + bytes / rate
+type paced struct {
+	from    io.Reader
+	request request
+	idle    time.Duration
+	rate    int64
+	start   time.Time
+	until   time.Time // the deadline that is set
+	n       int64
+}
+
+// pace reads the request's body by the Handler's bounds. The server has set the
+// first deadline.
+func (x *exchange) pace() paced {
+	p := paced{
+		from: x.request.Body(), request: x.request,
+		idle: cmp.Or(x.BodyIdle, DefaultBodyIdle), rate: cmp.Or(x.BodyRate, DefaultBodyRate),
+		start: time.Now(),
+	}
+	p.until = p.start.Add(p.idle)
+	return p
+}
+
+func (p *paced) Read(b []byte) (int, error) {
+	p.extend(time.Now())
+	n, err := p.from.Read(b)
+	p.n += int64(n)
+	if errors.Is(err, io.EOF) {
+		p.request.ReadUntil(time.Time{})
+	}
+	return n, err
+}
+
+// extend moves the deadline, if that is worth a call.
+func (p *paced) extend(now time.Time) {
+	until := now.Add(p.idle)
+	// In this order, or else a large number of bytes exceeds a Duration.
+	earned := time.Duration(float64(p.n) / float64(p.rate) * float64(time.Second))
+	if last := p.start.Add(p.idle + earned); earned >= 0 && last.Before(until) {
+		until = last
+	}
+	if until.Sub(p.until) >= p.idle/8 {
+		p.until = until
+		p.request.ReadUntil(until)
+	}
+}

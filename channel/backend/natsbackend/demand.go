@@ -18,6 +18,9 @@ const (
 	pullExpires   = 2 * time.Minute
 	pullHeartbeat = 15 * time.Second
 	pullSilence   = 2*pullHeartbeat + 5*time.Second
+	// pullEnding is how long records may take that were sent before the word
+	// that a request is over and come after it.
+	pullEnding = 2 * time.Second
 	// pullLargeExpires is for a record that is known to be there.
 	pullLargeExpires = time.Second
 	// pullPause is between requests that the broker cannot serve.
@@ -48,6 +51,7 @@ type pull struct {
 	batch, left int
 	bytes       int
 	large       bool
+	ending      bool // the broker said that it is over; records may be on their way
 	alive       time.Time
 }
 
@@ -86,7 +90,7 @@ func (d *demand) over(id uint64, undelivered int, now time.Time) (p pull, known,
 			return p, true, true
 		}
 		d.pulls[i].left -= undelivered
-		d.pulls[i].alive = now
+		d.pulls[i].alive, d.pulls[i].ending = now, true
 		return p, true, false
 	}
 	return pull{}, false, false
@@ -104,6 +108,18 @@ func (m *member) forget() {
 
 // expire drops them if nothing was heard of the first for too long.
 func (m *member) expire(now time.Time) {
+	// Which of two requests a record was for is a guess: one that is over may
+	// seem to lack what the other seems to have had.
+	d := &m.demand
+	for i := 0; i < len(d.pulls); i++ {
+		if p := d.pulls[i]; p.ending && now.Sub(p.alive) > pullEnding {
+			if d.asked -= p.left; p.large {
+				<-m.b.large
+			}
+			d.pulls = append(d.pulls[:i:i], d.pulls[i+1:]...)
+			i--
+		}
+	}
 	silence := pullSilence
 	if m.b.config.Server != nil {
 		silence *= 2
@@ -271,7 +287,7 @@ func (m *member) status(msg *nats.Msg) {
 		return
 	}
 	undelivered, err := strconv.Atoi(msg.Header.Get("Nats-Pending-Messages"))
-	if err != nil {
+	if err != nil || m.b.config.Replicas == 1 { // what was delivered is here
 		undelivered = math.MaxInt
 	}
 	p, known, ended := m.demand.over(id, undelivered, time.Now())

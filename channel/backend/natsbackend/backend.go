@@ -142,7 +142,7 @@ func (b *Backend) connect(ctx context.Context) error {
 	if b.js, err = jetstream.New(b.nc, jetstream.WithDefaultTimeout(b.config.RequestTimeout)); err != nil {
 		return err
 	}
-	b.publisher = newPublisher(b.nc, b.config.RequestTimeout)
+	b.publisher = newPublisher(b.nc, b.config.RequestTimeout, b.takes)
 	answers, err := b.nc.Subscribe(b.publisher.inbox+"*", b.publisher.confirm)
 	if err == nil {
 		err = answers.SetPendingLimits(-1, -1)
@@ -160,6 +160,9 @@ func (b *Backend) connect(ctx context.Context) error {
 	if s := b.config.Server; s != nil {
 		s.fresh.Do(func() { err = b.catalog.clearLeases(ctx) })
 	}
+	// Only now: a connection that is given up before has nothing to lose.
+	b.nc.SetDisconnectErrHandler(func(_ *nats.Conn, err error) { b.disconnected(err) })
+	b.nc.SetReconnectHandler(func(*nats.Conn) { b.reconnected() })
 	return err
 }
 
@@ -171,8 +174,7 @@ func (b *Backend) Dial(name string) (*nats.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	nc, err := nats.Connect(b.config.URL, append(options, nats.Name(name),
-		nats.DisconnectErrHandler(nil), nats.ReconnectHandler(nil))...)
+	nc, err := nats.Connect(b.config.URL, append(options, nats.Name(name))...)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", name, errors.Join(err, backend.ErrUnavailable))
 	}
@@ -209,8 +211,6 @@ func (b *Backend) options(d *dialer) ([]nats.Option, error) {
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(2),
 		nats.Timeout(b.config.RequestTimeout),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { b.disconnected(err) }),
-		nats.ReconnectHandler(func(*nats.Conn) { b.reconnected() }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			b.config.Logger.Warn("JetStream connection", "error", err)
 		}),
@@ -393,7 +393,7 @@ func (b *Backend) rejoin(m *member) {
 	old := m.sub
 	delete(b.members, old)
 	b.members[sub] = m
-	m.sub, m.inbox = sub, inbox
+	m.sub, m.inbox, m.unproven = sub, inbox, time.Now()
 	b.mu.Unlock()
 	_ = old.Unsubscribe()
 }

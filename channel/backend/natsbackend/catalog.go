@@ -155,7 +155,7 @@ func (c *catalog) put(ctx context.Context, subject string, data []byte, revision
 	ctx, cancel := context.WithTimeout(ctx, c.limit)
 	defer cancel()
 	a, err := c.js.Publish(ctx, subject, data, append(o, jetstream.WithExpectLastSequencePerSubject(revision))...)
-	if hasCode(err, codeWrongLastSequence) {
+	if hasCode(err, codeWrongLastSequence) || hasCode(err, codeWrongLastConstant) {
 		return 0, errConflict
 	}
 	if err != nil {

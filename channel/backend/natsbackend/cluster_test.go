@@ -14,9 +14,9 @@ import (
 )
 
 // replicated is a connection to all of a cluster, with every record on three of
-// its nodes.
+// its nodes. A cluster that has just begun does not know of them all yet.
 func replicated(addresses []string) Config {
-	return Config{URL: "nats://" + strings.Join(addresses, ",nats://"), Replicas: 3, AckWait: testAckWait}
+	return Config{URL: "nats://" + strings.Join(addresses, ",nats://"), Replicas: 3, AckWait: testAckWait, Persist: true}
 }
 
 // A node, or each in turn if there is time, is killed under load and started again;
@@ -108,9 +108,7 @@ func newReplicated(t testing.TB) backendtest.Harness {
 				p := brokertest.StartProxy(t, a)
 				all, addresses = append(all, p), append(addresses, p.Address())
 			}
-			config := replicated(addresses)
-			config.Persist = true // a cluster that has just begun has no leader yet
-			b := connect(t, config)
+			b := connect(t, replicated(addresses))
 			proxies.Store(b, all)
 			return b
 		},

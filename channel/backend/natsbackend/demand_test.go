@@ -3,6 +3,9 @@ package natsbackend
 import (
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/sidestep-dev/sidestep/channel/backend"
 )
 
 // As with replicas: the records of a request come after the word that it is over.
@@ -28,5 +31,34 @@ func TestAStatusThatOvertakesRecordsDoesNotAskForMore(t *testing.T) {
 	}
 	if _, known, _ := d.over(1, 0, now); known {
 		t.Error("a request that is over is known")
+	}
+}
+
+// What is asked for just after the deletion is not answered by anybody.
+func TestARequestThatCrossesADeletionDoesNotLeaveReceiveWaiting(t *testing.T) {
+	t.Parallel()
+	b := connectTo(t, Config{Server: startServer(t, ServerConfig{})})
+	log := makeLog(t, b, false, "g")
+	sub := subscribe(t, b, log, "g", backend.Options{})
+	sub.mu.Lock()
+	sub.forget()
+	b.rejoin(sub) // the broker drops what was asked for
+	if err := b.js.DeleteConsumer(ctxOf(t), sub.stream, sub.consumer); err != nil {
+		t.Fatal(err)
+	}
+	sub.ask()
+	sub.mu.Unlock()
+	_, err := sub.Receive(ctxOf(t))
+	wantError(t, "Receive", err, backend.ErrNotFound)
+}
+
+// Four records are with another member when newer ones come, for a request that
+// was given up.
+func TestNewerRecordsDoNotStandInForThoseThatAreMissing(t *testing.T) {
+	t.Parallel()
+	m := &member{held: map[uint64]*holding{9: {}, 10: {}, 11: {}, 12: {}}}
+	o := &order{m: m}
+	if n := o.complete(4, jetstream.SequenceInfo{Consumer: 8, Stream: 8}); n != 4 {
+		t.Errorf("%d records are missing, want 4", n)
 	}
 }

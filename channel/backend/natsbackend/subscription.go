@@ -44,9 +44,12 @@ type member struct {
 	recent     recent
 	turned     time.Time // when recent was
 	demand     demand
-	waiting    int    // calls of Receive that wait
-	order      *order // nil unless the log is ordered
-	err        error  // why it has ended
+	waiting    int  // calls of Receive that wait
+	verifying  bool // whether the consumer is still there
+	// unproven is since when nothing has come to the inbox, if nothing has.
+	unproven time.Time
+	order    *order // nil unless the log is ordered
+	err      error  // why it has ended
 }
 
 // holding is a record that was delivered to us and is not acked.
@@ -81,6 +84,7 @@ func (b *Backend) Subscribe(ctx context.Context, log, group string, o backend.Op
 		inbox:    nats.NewInbox() + ".",
 		signal:   make(chan struct{}, 1),
 		held:     make(map[uint64]*holding),
+		unproven: time.Now(),
 	}
 	if m.window <= 0 {
 		m.window = defaultWindow
@@ -267,6 +271,7 @@ func (m *member) freeLarge(h *holding) {
 func (m *member) arrive(msg *nats.Msg) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.unproven = time.Time{}
 	if msg.Reply == "" {
 		m.status(msg)
 		return
@@ -347,6 +352,7 @@ func (m *member) tend(now time.Time) {
 		}
 	}
 	m.expire(now)
+	m.prove(now)
 	m.returnLarge()
 	// While there is no connection nothing comes back that it could know.
 	if now.Sub(m.turned) > m.b.config.AckWait && m.b.nc.IsConnected() {

@@ -23,6 +23,7 @@ import (
 // payload.
 const (
 	discardDelay   = 10 * time.Second
+	finishDelay    = time.Second // when the dispatcher stops
 	discardTimeout = 30 * time.Second
 	discardQueue   = 8192
 	discardAtOnce  = 8
@@ -40,13 +41,16 @@ type discard struct {
 	claim claimcheck.Claim
 	// log is the channel whose record had it, "" if no record ever did.
 	log string
-	due time.Time
+	// groups of log that got the record: the one that settled it, or none, as nobody
+	// subscribed.
+	groups int
+	due    time.Time
 }
 
-func (q *discards) add(claim claimcheck.Claim, log string) {
+func (q *discards) add(claim claimcheck.Claim, log string, groups int) {
 	q.mu.Lock()
 	if len(q.queue) < discardQueue {
-		q.queue = append(q.queue, discard{claim, log, time.Now().Add(discardDelay)})
+		q.queue = append(q.queue, discard{claim, log, groups, time.Now().Add(discardDelay)})
 	}
 	first := len(q.queue) == 1
 	q.mu.Unlock()
@@ -95,8 +99,15 @@ func (q *discards) run(ctx context.Context) {
 }
 
 // finish deletes what is left, due or not, until ctx ends. By then the
-// subscriptions are closed.
+// subscriptions are closed. It leaves the backend a moment to write down what was
+// settled last: the process may be killed while it stops.
 func (q *discards) finish(ctx context.Context) {
+	q.mu.Lock()
+	left := len(q.queue)
+	q.mu.Unlock()
+	if left == 0 || !sleep(ctx, finishDelay) {
+		return
+	}
 	due, _ := q.take(time.Now().Add(discardDelay))
 	q.delete(ctx, due)
 }
@@ -122,8 +133,7 @@ func (q *discards) delete(ctx context.Context, due []discard) {
 	_ = g.Wait()
 }
 
-// alone tells whether the group that settled the record was the only one to get
-// it. Whoever makes another group tells the table before (Channel.Shared): a
+// alone tells whether no other group can have got the record. Whoever makes another group tells the table before (Channel.Shared): a
 // record that it gets, too, was published after that, and settled here later still.
 func (q *discards) alone(d *discard) bool {
 	if d.log == "" {
@@ -132,7 +142,7 @@ func (q *discards) alone(d *discard) bool {
 	v := q.d.Hold()
 	defer v.Release()
 	c := v.byLog(d.log)
-	return c != nil && len(c.Subscriptions) == 1 && !c.Shared
+	return c != nil && len(c.Subscriptions) == d.groups && !c.Shared
 }
 
 // payloads is what a task knows of the stored payloads that it came to hold.
@@ -176,7 +186,7 @@ func (p *payloads) publishing(x event.Payload) {
 func (p *payloads) release(q *discards, ending Ending, head event.Payload, log string) {
 	for _, c := range p.made {
 		if !slices.Contains(p.published, c.Object) {
-			q.add(c, "")
+			q.add(c, "", 0)
 		}
 	}
 	h, ok := head.(*claimed)
@@ -185,7 +195,7 @@ func (p *payloads) release(q *discards, ending Ending, head event.Payload, log s
 	}
 	switch ending {
 	case Completed, Replied, Spilled, Dropped:
-		q.add(h.claim, log)
+		q.add(h.claim, log, 1)
 	case DeadLettered, Poisoned, GivenBack:
 		// It comes back, or somebody may want to look into what became of it.
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sidestep-dev/sidestep/channel"
 	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/channel/backend/faultbackend"
 	"github.com/sidestep-dev/sidestep/channel/egress"
 	"github.com/sidestep-dev/sidestep/channel/event"
 	"github.com/sidestep-dev/sidestep/claimcheck"
@@ -736,6 +737,76 @@ func TestPayloadThatGoesToAnotherNamespaceIsStoredAnewThere(t *testing.T) {
 			}
 			w.sleep(discarded)
 			w.wantObjects(0, "when all was settled")
+		})
+	}
+}
+
+// A record that could not be settled comes back, and needs its payload then.
+func TestPayloadOfARecordThatCouldNotBeSettledIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newPayloadWorld(t, func(c *channel.Config) {
+			c.Backend = faultbackend.New(c.Backend, faultbackend.Script(faultbackend.Rule{
+				Op: faultbackend.Ack, First: 1, Last: -1, Fault: faultbackend.Fault{Do: faultbackend.Fail, Err: backend.ErrClosed},
+			}))
+		})
+		defer w.stop()
+		w.step("http://s0", accept)
+		w.apply(sequence(1, channel.Never, nil)...)
+		w.publish("c0", w.large("1", randomBytes(1, 10*threshold)))
+		w.sleep(discarded)
+		if n := w.lag("c0", "u0"); n != 1 {
+			t.Fatalf("%d records are left, want 1", n)
+		}
+		w.wantObjects(1, "while its record is there")
+	})
+}
+
+// When the dispatcher stops, what it settled last may not be written down yet.
+func TestStoppingDeletesWhatWasSettledAfterAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newPayloadWorld(t)
+		w.step("http://s0", accept)
+		w.apply(sequence(1, channel.Never, nil)...)
+		w.publish("c0", w.large("1", randomBytes(1, 10*threshold)))
+		synctest.Wait()
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			w.stop()
+		}()
+		synctest.Wait()
+		w.wantObjects(1, "as soon as it stops")
+		<-stopped
+		w.wantObjects(0, "when it has stopped")
+	})
+}
+
+// What goes to a channel that nobody subscribes to is in no log.
+func TestPayloadThatNobodySubscribesToIsDeleted(t *testing.T) {
+	late := &channel.Subscription{UID: "late", Namespace: "ns", Name: "late", Subscriber: &egress.Target{URL: "http://late"}}
+	for name, tt := range map[string]struct {
+		then func(*channel.Channel)
+		kept int
+	}{
+		"nobody":                     {func(*channel.Channel) {}, 0},
+		"somebody came meanwhile":    {func(c *channel.Channel) { c.Subscriptions = append(c.Subscriptions, late) }, 1},
+		"somebody is about to come":  {func(c *channel.Channel) { c.Shared = true }, 1},
+		"the channel was taken away": {nil, 1},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			w := newPayloadWorld(t)
+			defer w.stop()
+			w.apply(&channel.Channel{Namespace: "ns", Name: "c0"})
+			w.publish("c0", w.large("1", randomBytes(1, 10*threshold)))
+			if tt.then == nil {
+				w.apply()
+			} else {
+				c := &channel.Channel{Namespace: "ns", Name: "c0"}
+				tt.then(c)
+				w.apply(c)
+			}
+			w.sleep(discarded)
+			w.wantObjects(tt.kept, "after a while")
 		})
 	}
 }

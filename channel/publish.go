@@ -36,6 +36,9 @@ func (d *Dispatcher) Publish(ctx context.Context, c *Channel, e *event.Event) er
 	err = d.Backend.Publish(ctx, c.log, &r)
 	switch {
 	case err == nil:
+		if p, ok := e.Payload.(*claimed); ok && len(c.Subscriptions) == 0 {
+			d.discards.add(p.claim, c.log, 0) // by interest, no log keeps the record
+		}
 	case transient(err):
 		// It may have been stored although nobody said so: whatever becomes
 		// of the next attempts, a record may refer to the payload.
@@ -55,7 +58,7 @@ func refused(err error) bool {
 // Discard deletes the payload of an event that is not going to be published.
 func (d *Dispatcher) Discard(e *event.Event) {
 	if p, ok := e.Payload.(*claimed); ok && d.Claims != nil {
-		d.discards.add(p.claim, "")
+		d.discards.add(p.claim, "", 0)
 	}
 }
 

@@ -15,8 +15,8 @@ import (
 // Payloads that nobody needs any more are deleted a while after their record
 // was settled:
 //
-//	record settled --> queue --- discardDelay ---> still one group? --> delete
-//	                     '-- full: left to the sweeper       '-- no: left to it, too
+//	record settled --> queue --- discardDelay ---> still one group, and the broker answers? --> delete
+//	                     '-- full: left to the sweeper                           '-- no: left to it, too
 //
 // The delay is the backends': what was settled when a process is killed may come
 // back for as long as the broker has not written it down, and would then come without its
@@ -41,16 +41,18 @@ type discard struct {
 	claim claimcheck.Claim
 	// log is the channel whose record had it, "" if no record ever did.
 	log string
-	// groups of log that got the record: the one that settled it, or none, as nobody
-	// subscribed.
-	groups int
+	// group that settled the record, "" if there was none, as nobody subscribed;
+	// and when the record was stored.
+	group  string
+	stored time.Time
 	due    time.Time
 }
 
-func (q *discards) add(claim claimcheck.Claim, log string, groups int) {
+func (q *discards) add(d discard) {
+	d.due = time.Now().Add(discardDelay)
 	q.mu.Lock()
 	if len(q.queue) < discardQueue {
-		q.queue = append(q.queue, discard{claim, log, groups, time.Now().Add(discardDelay)})
+		q.queue = append(q.queue, d)
 	}
 	first := len(q.queue) == 1
 	q.mu.Unlock()
@@ -118,8 +120,9 @@ func (q *discards) delete(ctx context.Context, due []discard) {
 	}
 	var g errgroup.Group
 	g.SetLimit(discardAtOnce)
+	settled := q.settled(ctx, due)
 	for i := range due {
-		if !q.alone(&due[i]) {
+		if !q.alone(&due[i]) || !settled(&due[i]) {
 			continue
 		}
 		g.Go(func() error {
@@ -142,7 +145,34 @@ func (q *discards) alone(d *discard) bool {
 	v := q.d.Hold()
 	defer v.Release()
 	c := v.byLog(d.log)
-	return c != nil && len(c.Subscriptions) == d.groups && !c.Shared
+	groups := 1
+	if d.group == "" {
+		groups = 0
+	}
+	return c != nil && len(c.Subscriptions) == groups && !c.Shared
+}
+
+// settled asks the backend what it knows of the groups. An ack is sent and not
+// confirmed: one that was sent over a connection that has broken since is lost, and its
+// record comes back. Who gets an answer now has been heard before.
+func (q *discards) settled(ctx context.Context, due []discard) func(*discard) bool {
+	type key struct{ log, group string }
+	oldest := make(map[key]time.Time)
+	for i := range due {
+		k := key{due[i].log, due[i].group}
+		if _, asked := oldest[k]; asked || k.group == "" {
+			continue
+		}
+		limited, cancel := context.WithTimeout(ctx, discardTimeout)
+		if lag, err := q.d.Backend.Lag(limited, k.log, k.group); err == nil {
+			oldest[k] = lag.Oldest
+		}
+		cancel()
+	}
+	return func(d *discard) bool {
+		at, known := oldest[key{d.log, d.group}]
+		return d.group == "" || known && !at.Equal(d.stored)
+	}
 }
 
 // payloads is what a task knows of the stored payloads that it came to hold.
@@ -182,11 +212,11 @@ func (p *payloads) publishing(x event.Payload) {
 }
 
 // release hands over for deletion what nobody else can hold, once the record was
-// settled or given back. head is what the record had, log where it was.
-func (p *payloads) release(q *discards, ending Ending, head event.Payload, log string) {
+// settled or given back. head is what the record had, from is which one it was.
+func (p *payloads) release(q *discards, ending Ending, head event.Payload, from discard) {
 	for _, c := range p.made {
 		if !slices.Contains(p.published, c.Object) {
-			q.add(c, "", 0)
+			q.add(discard{claim: c})
 		}
 	}
 	h, ok := head.(*claimed)
@@ -195,7 +225,8 @@ func (p *payloads) release(q *discards, ending Ending, head event.Payload, log s
 	}
 	switch ending {
 	case Completed, Replied, Spilled, Dropped:
-		q.add(h.claim, log, 1)
+		from.claim = h.claim
+		q.add(from)
 	case DeadLettered, Poisoned, GivenBack:
 		// It comes back, or somebody may want to look into what became of it.
 	}

@@ -37,7 +37,7 @@ func (d *Dispatcher) Publish(ctx context.Context, c *Channel, e *event.Event) er
 	switch {
 	case err == nil:
 		if p, ok := e.Payload.(*claimed); ok && len(c.Subscriptions) == 0 {
-			d.discards.add(p.claim, c.log, 0) // by interest, no log keeps the record
+			d.discards.add(discard{claim: p.claim, log: c.log}) // by interest, no log keeps the record
 		}
 	case transient(err):
 		// It may have been stored although nobody said so: whatever becomes
@@ -58,7 +58,7 @@ func refused(err error) bool {
 // Discard deletes the payload of an event that is not going to be published.
 func (d *Dispatcher) Discard(e *event.Event) {
 	if p, ok := e.Payload.(*claimed); ok && d.Claims != nil {
-		d.discards.add(p.claim, "", 0)
+		d.discards.add(discard{claim: p.claim})
 	}
 }
 

@@ -91,7 +91,8 @@ func (t *task) run() {
 		}
 	}
 	if t.head != nil {
-		t.stored.release(&t.r.d.discards, kept, t.head.Payload, t.r.log)
+		t.stored.release(&t.r.d.discards, kept, t.head.Payload,
+			discard{log: t.r.log, group: t.r.uid, stored: t.rec.Stored})
 	}
 	t.r.d.Observer.End(&End{
 		Ending: ending, Log: t.r.log, UID: t.r.uid,

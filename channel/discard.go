@@ -18,11 +18,12 @@ import (
 //	record settled --> queue --- discardDelay ---> still one group, and the broker answers? --> delete
 //	                     '-- full: left to the sweeper                           '-- no: left to it, too
 //
-// The delay is the backends': what was settled when a process is killed may come
-// back for as long as the broker has not written it down, and would then come without its
-// payload.
+// The delay is for records that refer to it all the same: one that a killed process
+// had published on and not settled comes back within a backend's redelivery time (10 s),
+// when the next one that its payload went on to may have been settled long ago. What
+// comes back later has come to its end before, and comes without its payload.
 const (
-	discardDelay   = 10 * time.Second
+	discardDelay   = 30 * time.Second
 	finishDelay    = time.Second // when the dispatcher stops
 	discardTimeout = 30 * time.Second
 	discardQueue   = 8192

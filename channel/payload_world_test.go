@@ -30,7 +30,7 @@ const (
 	linkTTL    = time.Hour
 	linkBase   = "http://dispatcher"
 	// discarded is when what can be deleted early has been.
-	discarded = 15 * time.Second
+	discarded = 35 * time.Second
 )
 
 // depot is a store in memory, and what keeps payloads in it.
@@ -809,4 +809,53 @@ func TestPayloadThatNobodySubscribesToIsDeleted(t *testing.T) {
 			w.wantObjects(tt.kept, "after a while")
 		})
 	}
+}
+
+// Before the process dies the step passes the payload on unchanged; when the record
+// comes back it answers with another. What the first answer's record refers to must
+// not be deleted with the record that came back.
+func TestPayloadThatAFormerRunPassedOnIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newPayloadWorld(t, func(c *channel.Config) {
+			c.Backend = faultbackend.New(c.Backend, faultbackend.Script(faultbackend.Rule{
+				Op: faultbackend.Ack, First: 1, Last: -1, Fault: faultbackend.Fault{Do: faultbackend.Drop},
+			}))
+		})
+		data, other := randomBytes(1, 10*threshold), randomBytes(2, 10*threshold)
+		var got [][]byte
+		w.step("http://s0", passOn(0))
+		w.step("http://s1", status(503, ""))
+		c := sequence(2, channel.Never, func(_ int, s *channel.Subscription) {
+			s.Policy = egress.Policy{Retry: 100, Delay: 10 * time.Second}
+		})
+		w.apply(c...)
+		w.publish("c0", w.large("1", data))
+		synctest.Wait()
+		w.stop() // the broker has not heard of any ack
+		_ = w.backend.Close(context.Background())
+
+		w.step("http://s0", reply(func(in *event.Event) *event.Event {
+			out := *in
+			out.Payload = w.payload("ns/c1", other)
+			return &out
+		}))
+		w.backend = w.world.store.Connect()
+		w.start(func(c *channel.Config) { c.Claims = w.claims })
+		defer w.stop()
+		w.apply(c...)
+		w.sleep(time.Minute)
+		w.step("http://s1", keeping(&got))
+		w.sleep(time.Hour)
+		for _, d := range got {
+			if !bytes.Equal(d, data) && !bytes.Equal(d, other) {
+				t.Errorf("the second step got %d bytes of neither answer", len(d))
+			}
+		}
+		if len(got) == 0 {
+			t.Error("the event never came to the second step: its payload was deleted")
+		}
+		if n := w.lag("c1", "u1"); n != 0 {
+			t.Errorf("%d records are left", n)
+		}
+	})
 }

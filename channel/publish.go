@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -102,14 +103,18 @@ func (n *nonces) next() string {
 }
 
 // dedup names what became of a record: a reply, spill or dead letter that is
-// published again after a crash is the same one.
-func dedup(rec *backend.Delivery, uid string, leg Leg) string {
+// published again after a crash is the same one; unless it has another payload: the
+// one in the log would go on to refer to the former, of which nobody knows any more.
+func dedup(rec *backend.Delivery, uid string, leg Leg, payload event.Payload) string {
 	var buf [128]byte
 	b := append(buf[:0], rec.Incarnation...)
 	b = strconv.AppendInt(append(b, '/'), int64(rec.Partition), 10)
 	b = strconv.AppendUint(append(b, '/'), rec.Offset, 10)
 	b = append(append(b, '/'), uid...)
 	b = strconv.AppendUint(append(b, '/'), uint64(leg), 10)
+	if p, ok := payload.(*claimed); ok {
+		b = append(b, p.claim.Object[strings.LastIndexByte(p.claim.Object, '/'):]...)
+	}
 	return string(b)
 }
 

@@ -29,10 +29,10 @@ const seeds = 60
 // accepted ends at its last step or at a dead letter sink, and nothing is left
 // over.
 func TestNoEventIsLostInAnySimulatedHistory(t *testing.T) {
-	simulate(t, func(t *testing.T, seed uint64) { newSimulation(t, seed).run() })
+	simulate(t, seeds, func(t *testing.T, seed uint64) { newSimulation(t, seed).run() })
 }
 
-func simulate(t *testing.T, history func(t *testing.T, seed uint64)) {
+func simulate(t *testing.T, seeds uint64, history func(t *testing.T, seed uint64)) {
 	t.Helper()
 	if s := os.Getenv("SIDESTEP_SEED"); s != "" {
 		seed, err := strconv.ParseUint(s, 10, 64)
@@ -42,7 +42,7 @@ func simulate(t *testing.T, history func(t *testing.T, seed uint64)) {
 		synctest.Test(t, func(t *testing.T) { history(t, seed) })
 		return
 	}
-	for seed := range uint64(seeds) {
+	for seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { history(t, seed) })
 		})
@@ -57,8 +57,6 @@ type simulation struct {
 	length int
 	table  []*channel.Channel
 	starts int
-	// exact: no record comes twice, and no ack is lost.
-	exact bool
 	// payloads has half of the events be large; may be nil.
 	payloads *simulatedPayloads
 
@@ -160,21 +158,16 @@ func (s *simulation) connect() *membackend.Backend {
 	chance := func(op faultbackend.Op, p float64, f faultbackend.Fault) faultbackend.Chance {
 		return faultbackend.Chance{Op: op, Probability: p, Fault: f}
 	}
-	faults := []faultbackend.Chance{
+	s.backend = faultbackend.New(inner, faultbackend.Random(s.seed+uint64(s.starts)*1000,
 		chance(faultbackend.Publish, 0.04, faultbackend.Fault{Do: faultbackend.Fail}),
 		chance(faultbackend.Publish, 0.03, faultbackend.Fault{Do: faultbackend.LoseConfirmation}),
 		chance(faultbackend.Publish, 0.03, faultbackend.Fault{Delay: 2 * time.Second}),
 		chance(faultbackend.Publish, 0.02, faultbackend.Fault{Do: faultbackend.Duplicate}),
+		chance(faultbackend.Receive, 0.02, faultbackend.Fault{Do: faultbackend.Duplicate}),
+		chance(faultbackend.Receive, 0.02, faultbackend.Fault{Do: faultbackend.LoseConfirmation}),
+		chance(faultbackend.Ack, 0.02, faultbackend.Fault{Do: faultbackend.Drop}),
 		chance(faultbackend.Subscribe, 0.1, faultbackend.Fault{Do: faultbackend.Fail}),
-	}
-	if !s.exact {
-		faults = append(faults,
-			chance(faultbackend.Receive, 0.02, faultbackend.Fault{Do: faultbackend.Duplicate}),
-			chance(faultbackend.Receive, 0.02, faultbackend.Fault{Do: faultbackend.LoseConfirmation}),
-			chance(faultbackend.Ack, 0.02, faultbackend.Fault{Do: faultbackend.Drop}),
-		)
-	}
-	s.backend = faultbackend.New(inner, faultbackend.Random(s.seed+uint64(s.starts)*1000, faults...))
+	))
 	return inner
 }
 

@@ -83,6 +83,9 @@ func (t *task) run() {
 	defer t.r.finish(t)
 	ending := t.outcome()
 	kept := ending
+	if t.rec.Redelivered {
+		kept = GivenBack // a former run may have passed its payload on
+	}
 	if ending != GivenBack {
 		if err := t.sub.Ack(t.rec); err != nil {
 			kept = GivenBack

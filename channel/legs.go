@@ -374,7 +374,7 @@ func (t *task) store(s *step, leg Leg, c *Channel, e *event.Event, extra []backe
 	if err != nil {
 		return err
 	}
-	rec.Dedup = dedup(t.rec, s.UID, leg)
+	rec.Dedup = dedup(t.rec, s.UID, leg, e.Payload)
 	t.stored.publishing(e.Payload)
 	return d.Backend.Publish(t.r.work, c.log, &rec)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sidestep-dev/sidestep/channel"
 	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/channel/backend/faultbackend"
 	"github.com/sidestep-dev/sidestep/channel/egress"
 	"github.com/sidestep-dev/sidestep/channel/event"
 	"github.com/sidestep-dev/sidestep/claimcheck"
@@ -29,7 +30,7 @@ const (
 	linkTTL    = time.Hour
 	linkBase   = "http://dispatcher"
 	// discarded is when what can be deleted early has been.
-	discarded = 15 * time.Second
+	discarded = 35 * time.Second
 )
 
 // depot is a store in memory, and what keeps payloads in it.
@@ -738,4 +739,123 @@ func TestPayloadThatGoesToAnotherNamespaceIsStoredAnewThere(t *testing.T) {
 			w.wantObjects(0, "when all was settled")
 		})
 	}
+}
+
+// A record that could not be settled comes back, and needs its payload then.
+func TestPayloadOfARecordThatCouldNotBeSettledIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newPayloadWorld(t, func(c *channel.Config) {
+			c.Backend = faultbackend.New(c.Backend, faultbackend.Script(faultbackend.Rule{
+				Op: faultbackend.Ack, First: 1, Last: -1, Fault: faultbackend.Fault{Do: faultbackend.Fail, Err: backend.ErrClosed},
+			}))
+		})
+		defer w.stop()
+		w.step("http://s0", accept)
+		w.apply(sequence(1, channel.Never, nil)...)
+		w.publish("c0", w.large("1", randomBytes(1, 10*threshold)))
+		w.sleep(discarded)
+		if n := w.lag("c0", "u0"); n != 1 {
+			t.Fatalf("%d records are left, want 1", n)
+		}
+		w.wantObjects(1, "while its record is there")
+	})
+}
+
+// When the dispatcher stops, what it settled last may not be written down yet.
+func TestStoppingDeletesWhatWasSettledAfterAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newPayloadWorld(t)
+		w.step("http://s0", accept)
+		w.apply(sequence(1, channel.Never, nil)...)
+		w.publish("c0", w.large("1", randomBytes(1, 10*threshold)))
+		synctest.Wait()
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			w.stop()
+		}()
+		synctest.Wait()
+		w.wantObjects(1, "as soon as it stops")
+		<-stopped
+		w.wantObjects(0, "when it has stopped")
+	})
+}
+
+// What goes to a channel that nobody subscribes to is in no log.
+func TestPayloadThatNobodySubscribesToIsDeleted(t *testing.T) {
+	late := &channel.Subscription{UID: "late", Namespace: "ns", Name: "late", Subscriber: &egress.Target{URL: "http://late"}}
+	for name, tt := range map[string]struct {
+		then func(*channel.Channel)
+		kept int
+	}{
+		"nobody":                     {func(*channel.Channel) {}, 0},
+		"somebody came meanwhile":    {func(c *channel.Channel) { c.Subscriptions = append(c.Subscriptions, late) }, 1},
+		"somebody is about to come":  {func(c *channel.Channel) { c.Shared = true }, 1},
+		"the channel was taken away": {nil, 1},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			w := newPayloadWorld(t)
+			defer w.stop()
+			w.apply(&channel.Channel{Namespace: "ns", Name: "c0"})
+			w.publish("c0", w.large("1", randomBytes(1, 10*threshold)))
+			if tt.then == nil {
+				w.apply()
+			} else {
+				c := &channel.Channel{Namespace: "ns", Name: "c0"}
+				tt.then(c)
+				w.apply(c)
+			}
+			w.sleep(discarded)
+			w.wantObjects(tt.kept, "after a while")
+		})
+	}
+}
+
+// Before the process dies the step passes the payload on unchanged; when the record
+// comes back it answers with another. What the first answer's record refers to must
+// not be deleted with the record that came back.
+func TestPayloadThatAFormerRunPassedOnIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newPayloadWorld(t, func(c *channel.Config) {
+			c.Backend = faultbackend.New(c.Backend, faultbackend.Script(faultbackend.Rule{
+				Op: faultbackend.Ack, First: 1, Last: -1, Fault: faultbackend.Fault{Do: faultbackend.Drop},
+			}))
+		})
+		data, other := randomBytes(1, 10*threshold), randomBytes(2, 10*threshold)
+		var got [][]byte
+		w.step("http://s0", passOn(0))
+		w.step("http://s1", status(503, ""))
+		c := sequence(2, channel.Never, func(_ int, s *channel.Subscription) {
+			s.Policy = egress.Policy{Retry: 100, Delay: 10 * time.Second}
+		})
+		w.apply(c...)
+		w.publish("c0", w.large("1", data))
+		synctest.Wait()
+		w.stop() // the broker has not heard of any ack
+		_ = w.backend.Close(context.Background())
+
+		w.step("http://s0", reply(func(in *event.Event) *event.Event {
+			out := *in
+			out.Payload = w.payload("ns/c1", other)
+			return &out
+		}))
+		w.backend = w.world.store.Connect()
+		w.start(func(c *channel.Config) { c.Claims = w.claims })
+		defer w.stop()
+		w.apply(c...)
+		w.sleep(time.Minute)
+		w.step("http://s1", keeping(&got))
+		w.sleep(time.Hour)
+		for _, d := range got {
+			if !bytes.Equal(d, data) && !bytes.Equal(d, other) {
+				t.Errorf("the second step got %d bytes of neither answer", len(d))
+			}
+		}
+		if len(got) == 0 {
+			t.Error("the event never came to the second step: its payload was deleted")
+		}
+		if n := w.lag("c1", "u1"); n != 0 {
+			t.Errorf("%d records are left", n)
+		}
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -36,6 +37,9 @@ func (d *Dispatcher) Publish(ctx context.Context, c *Channel, e *event.Event) er
 	err = d.Backend.Publish(ctx, c.log, &r)
 	switch {
 	case err == nil:
+		if p, ok := e.Payload.(*claimed); ok && len(c.Subscriptions) == 0 {
+			d.discards.add(discard{claim: p.claim, log: c.log}) // by interest, no log keeps the record
+		}
 	case transient(err):
 		// It may have been stored although nobody said so: whatever becomes
 		// of the next attempts, a record may refer to the payload.
@@ -55,7 +59,7 @@ func refused(err error) bool {
 // Discard deletes the payload of an event that is not going to be published.
 func (d *Dispatcher) Discard(e *event.Event) {
 	if p, ok := e.Payload.(*claimed); ok && d.Claims != nil {
-		d.discards.add(p.claim, "")
+		d.discards.add(discard{claim: p.claim})
 	}
 }
 
@@ -99,14 +103,18 @@ func (n *nonces) next() string {
 }
 
 // dedup names what became of a record: a reply, spill or dead letter that is
-// published again after a crash is the same one.
-func dedup(rec *backend.Delivery, uid string, leg Leg) string {
+// published again after a crash is the same one; unless it has another payload: the
+// one in the log would go on to refer to the former, of which nobody knows any more.
+func dedup(rec *backend.Delivery, uid string, leg Leg, payload event.Payload) string {
 	var buf [128]byte
 	b := append(buf[:0], rec.Incarnation...)
 	b = strconv.AppendInt(append(b, '/'), int64(rec.Partition), 10)
 	b = strconv.AppendUint(append(b, '/'), rec.Offset, 10)
 	b = append(append(b, '/'), uid...)
 	b = strconv.AppendUint(append(b, '/'), uint64(leg), 10)
+	if p, ok := payload.(*claimed); ok {
+		b = append(b, p.claim.Object[strings.LastIndexByte(p.claim.Object, '/'):]...)
+	}
 	return string(b)
 }
 

@@ -29,17 +29,22 @@ const seeds = 60
 // accepted ends at its last step or at a dead letter sink, and nothing is left
 // over.
 func TestNoEventIsLostInAnySimulatedHistory(t *testing.T) {
+	simulate(t, seeds, func(t *testing.T, seed uint64) { newSimulation(t, seed).run() })
+}
+
+func simulate(t *testing.T, seeds uint64, history func(t *testing.T, seed uint64)) {
+	t.Helper()
 	if s := os.Getenv("SIDESTEP_SEED"); s != "" {
 		seed, err := strconv.ParseUint(s, 10, 64)
 		if err != nil {
 			t.Fatal(err)
 		}
-		synctest.Test(t, func(t *testing.T) { newSimulation(t, seed).run() })
+		synctest.Test(t, func(t *testing.T) { history(t, seed) })
 		return
 	}
-	for seed := range uint64(seeds) {
+	for seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { newSimulation(t, seed).run() })
+			synctest.Test(t, func(t *testing.T) { history(t, seed) })
 		})
 	}
 }
@@ -52,6 +57,8 @@ type simulation struct {
 	length int
 	table  []*channel.Channel
 	starts int
+	// payloads has half of the events be large; may be nil.
+	payloads *simulatedPayloads
 
 	mu       sync.Mutex
 	healthy  bool // nothing fails any more
@@ -115,13 +122,16 @@ func (s *simulation) behave(i int, r *rand.Rand) func(*egress.Request) egress.Re
 		case s.flip(r, 5):
 			return egress.Result{Err: errors.New("connection reset")}
 		}
+		if res, ok := s.payloads.read(q); !ok {
+			return res
+		}
 		if last {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.arrived[q.Event.ID]++
 			return egress.Result{Status: 202}
 		}
-		return passOn(i)(q)
+		return s.payloads.answer(passOn(i)(q), q)
 	}
 }
 
@@ -130,9 +140,14 @@ func (s *simulation) sink(r *rand.Rand) func(*egress.Request) egress.Result {
 		if s.flip(r, 30) {
 			return status(503, "sink down")(q)
 		}
+		if res, ok := s.payloads.read(q); !ok {
+			return res
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.dead[q.Event.ID]++
+		if !s.payloads.lost(q) {
+			s.dead[q.Event.ID]++
+		}
 		return egress.Result{Status: 202}
 	}
 }
@@ -159,7 +174,7 @@ func (s *simulation) connect() *membackend.Backend {
 func (s *simulation) run() {
 	s.t.Helper()
 	s.backend = s.store.Connect() // makes logs and groups, without faults
-	s.start()
+	s.start(s.payloads.configure)
 	s.apply(s.table...)
 	inner := s.next()
 	for round := range 3 + s.r.IntN(3) {
@@ -173,6 +188,7 @@ func (s *simulation) run() {
 	s.mu.Lock()
 	s.healthy = true
 	s.mu.Unlock()
+	s.payloads.heal()
 	s.settle()
 	s.stop()
 	s.check()
@@ -187,7 +203,7 @@ func (s *simulation) next() *membackend.Backend {
 	_ = s.backend.Close(context.Background())
 	s.starts++
 	inner := s.connect()
-	s.start()
+	s.start(s.payloads.configure)
 	if _, err := s.d.Apply(&channel.Table{Channels: s.table}); err != nil {
 		s.t.Fatal(err)
 	}
@@ -201,8 +217,12 @@ func (s *simulation) post(round, n int) {
 		if s.r.IntN(2) == 0 {
 			e = e.With(event.Attribute{Name: "partitionkey", Value: fmt.Sprint(s.r.IntN(3))})
 		}
+		var err error
+		if e, err = s.payloads.enlarge(e, s.r); err != nil {
+			continue
+		}
 		v := s.d.Hold()
-		err := s.d.Publish(s.t.Context(), v.ByName("ns", "c0"), e)
+		err = s.d.Publish(s.t.Context(), v.ByName("ns", "c0"), e)
 		v.Release()
 		if err == nil {
 			s.accepted[e.ID] = true

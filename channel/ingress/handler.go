@@ -37,7 +37,8 @@ type Handler struct {
 	// BudgetWait is how long a request waits for Budget before it is
 	// refused. 0: DefaultBudgetWait.
 	BudgetWait time.Duration
-	// BodyIdle is how long the body of a request may pause. 0: DefaultBodyIdle.
+	// BodyIdle is how long the body of a request may pause, and the reader of a link.
+	// 0: DefaultBodyIdle.
 	BodyIdle time.Duration
 	// BodyRate is how many bytes a second a body must have on average, once
 	// BodyIdle has passed: a payload of any size may take its time, and nobody

@@ -17,25 +17,29 @@ type paced struct {
 	request request
 	idle    time.Duration
 	rate    int64
-	start   time.Time
+	reads   int
+	start   time.Time // of the first read that was not free
 	until   time.Time // the deadline that is set
 	n       int64
 }
 
+// freeReads are made by the deadline that the server has set: most bodies end with
+// them, and cost no look at the clock.
+const freeReads = 2
+
 // pace reads the request's body by the Handler's bounds. The server has set the
 // first deadline.
 func (x *exchange) pace() paced {
-	p := paced{
+	return paced{
 		from: x.request.Body(), request: x.request,
 		idle: cmp.Or(x.BodyIdle, DefaultBodyIdle), rate: cmp.Or(x.BodyRate, DefaultBodyRate),
-		start: time.Now(),
 	}
-	p.until = p.start.Add(p.idle)
-	return p
 }
 
 func (p *paced) Read(b []byte) (int, error) {
-	p.extend(time.Now())
+	if p.reads++; p.reads > freeReads {
+		p.extend(time.Now())
+	}
 	n, err := p.from.Read(b)
 	p.n += int64(n)
 	if errors.Is(err, io.EOF) {
@@ -46,6 +50,9 @@ func (p *paced) Read(b []byte) (int, error) {
 
 // extend moves the deadline, if that is worth a call.
 func (p *paced) extend(now time.Time) {
+	if p.start.IsZero() {
+		p.start = now
+	}
 	until := now.Add(p.idle)
 	// In this order, or else a large number of bytes exceeds a Duration.
 	earned := time.Duration(float64(p.n) / float64(p.rate) * float64(time.Second))

@@ -371,3 +371,19 @@ func TestManySmallAndLargeEventsAtOnce(t *testing.T) {
 	f.wantObjects(stored)
 	f.wantBudgetFree()
 }
+
+func TestPayloadWhoseChannelIsRemovedMeanwhileIsDeleted(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, withPayloads).serve()
+	body := bytesOf(1, 1<<20)
+	c := f.dial()
+	fmt.Fprintf(c, "%sContent-Length: %d\r\n\r\n%s", head, len(body), body[:len(body)/2])
+	f.eventually("the payload to come in", func() bool { return f.payloads.Calls(faultstore.Put) > 0 })
+	f.apply()
+	fmt.Fprintf(c, "%s", body[len(body)/2:])
+	f.wantStatus(c, http.StatusNotFound)
+	f.closeDispatcher()
+	f.wantStored(0)
+	f.wantObjects(0)
+	f.wantBudgetFree()
+}

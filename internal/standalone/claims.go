@@ -98,7 +98,7 @@ func (p *process) claimURL(configured string) (string, error) {
 // load opens the store of a URL, which is the current one from now on, and those
 // that were written to before.
 func (s *claimStores) load(ctx context.Context, url string) (err error) {
-	if s.current, err = s.add(ctx, url, false); err != nil {
+	if s.current, err = s.add(ctx, url); err != nil {
 		return err
 	}
 	s.addFormer(ctx)
@@ -113,7 +113,7 @@ func (s *claimStores) addFormer(ctx context.Context) (added bool) {
 	s.lock.Unlock()
 	before := len(s.open)
 	for _, url := range urls {
-		if _, err := s.add(ctx, url, true); err != nil && ctx.Err() == nil {
+		if _, err := s.add(ctx, url); err != nil && ctx.Err() == nil {
 			s.logger.Error("a store that payloads were in cannot be opened: those that are there have to wait",
 				"store", url, "error", err)
 		}
@@ -134,7 +134,7 @@ func (s *claimStores) reopen(ctx context.Context) error {
 // add opens the store of a URL unless it is open, and returns its id. One that
 // payloads were in before is not made: it would be empty, and they would be taken for
 // lost.
-func (s *claimStores) add(ctx context.Context, url string, former bool) (string, error) {
+func (s *claimStores) add(ctx context.Context, url string) (string, error) {
 	id, err := stores.ID(url)
 	if err != nil || s.open[id] != nil {
 		return id, err
@@ -146,8 +146,14 @@ func (s *claimStores) add(ctx context.Context, url string, former bool) (string,
 			return "", err
 		}
 	}
-	store, err := stores.Open(ctx, url, stores.Options{NATS: s.nats, Existing: former})
-	if err != nil {
+	s.lock.Lock()
+	known := slices.Contains(s.state.ClaimStores, url)
+	s.lock.Unlock()
+	store, err := stores.Open(ctx, url, stores.Options{NATS: s.nats, Existing: known})
+	switch {
+	case err != nil && known:
+		return "", fmt.Errorf("%w (it had payloads in it: it is not made anew)", err)
+	case err != nil:
 		return "", err
 	}
 	s.open[id] = store
@@ -171,7 +177,7 @@ func (s *claimStores) remember(url string) error {
 func (s *claimStores) use(ctx context.Context, url string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	id, err := s.add(ctx, url, false)
+	id, err := s.add(ctx, url)
 	if err != nil {
 		return err
 	}

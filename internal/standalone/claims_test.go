@@ -29,7 +29,6 @@ type vault struct {
 	*claimStores
 	t    *testing.T
 	logs *logbook
-	urls map[string]string // by the name of a folder
 	dir  string
 }
 
@@ -196,6 +195,30 @@ func TestFormerStoreThatIsAwayIsOpenedWhenItIsBack(t *testing.T) {
 	next.must(next.reopen(t.Context()))
 	next.wantStores("b", "a")
 	next.wantPayload(c, "text")
+}
+
+// So is the one that the files still name.
+func TestStoreThatIsAwayIsNotMadeAnew(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	dir := filepath.Join(t.TempDir(), "a")
+	s.write("b.yaml", channelYAML)
+	s.write("config.yaml", configYAML("file://"+dir))
+	r := s.start()
+	r.stop()
+	if err := r.end(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	err := s.begin().end()
+	if err == nil || !errors.Is(err, claimcheck.ErrUnavailable) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("it ended with %v, want an error that names the folder", err)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("the folder was made anew: %v", err)
+	}
 }
 
 // postData sends an event with large data, and headers beside.

@@ -21,17 +21,19 @@ const maxFields = 2*event.MaxAttributes + 8
 // are uvarints. The headers are those of CloudEvents over HTTP.
 func AppendEvent(dst []byte, e *event.Event) []byte {
 	n := 0
-	data := message(func(string, string) { n++ }, e)
+	data := Message(func(string, string) { n++ }, e)
 	dst = binary.AppendUvarint(dst, uint64(n))
-	message(func(name, value string) {
+	Message(func(name, value string) {
 		dst = append(binary.AppendUvarint(dst, uint64(len(name))), name...)
 		dst = append(binary.AppendUvarint(dst, uint64(len(value))), value...)
 	}, e)
 	return append(dst, data...)
 }
 
-// message adds the headers of e and returns its body.
-func message(add func(name, value string), e *event.Event) []byte {
+// Message adds the headers of e in an answer, and returns its body as far as that
+// is in memory. Where event.StructuredOnly, that is the whole event if its data
+// is in memory, and else event.StructuredStream is the body.
+func Message(add func(name, value string), e *event.Event) []byte {
 	if !event.StructuredOnly(e) {
 		event.AppendHTTPHeader(add, e)
 		return e.Data
@@ -39,6 +41,9 @@ func message(add func(name, value string), e *event.Event) []byte {
 	add("content-type", event.StructuredContentType)
 	for _, t := range e.Transport {
 		add(t.Name, t.Value)
+	}
+	if e.Payload != nil {
+		return nil
 	}
 	return event.AppendStructured(nil, e)
 }

@@ -68,7 +68,7 @@ func FuzzOutcome(f *testing.F) {
 }
 
 func FuzzLimits(f *testing.F) {
-	f.Add("1;start=63;spill-after=1500;budget=1000000")
+	f.Add("1;start=63;steps=5;room=9223372036854775807;spill-after=1500;budget=1000000")
 	f.Add("1")
 	f.Fuzz(func(t *testing.T, value string) {
 		l, err := ParseLimits(value)

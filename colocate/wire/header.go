@@ -76,10 +76,11 @@ func number(s string, most int) (int, bool) {
 		if s[i] < '0' || s[i] > '9' {
 			return 0, false
 		}
-		n = n*10 + int(s[i]-'0')
-		if n > most || n < 0 {
+		d := int(s[i] - '0')
+		if n > (most-d)/10 {
 			return 0, false
 		}
+		n = n*10 + d
 	}
 	return n, true
 }

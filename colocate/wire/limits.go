@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 )
@@ -12,6 +13,11 @@ import (
 type Limits struct {
 	// Start is the index of the first step to run.
 	Start int
+	// Steps is how many of them to run; 0: all that follow.
+	Steps int
+	// Room is the most bytes of a record that an event may become between two
+	// steps (event.RecordSize): beyond it the chain spills. 0: any number.
+	Room int
 	// SpillAfter is how long to wait for a place at a step that is not the
 	// first, to the microsecond; then the chain spills. NoLimit: for as long as
 	// the sidecar allows.
@@ -32,6 +38,12 @@ func (l *Limits) Append(dst []byte) []byte {
 	dst = strconv.AppendInt(dst, Version, 10)
 	if l.Start > 0 {
 		dst = strconv.AppendInt(append(dst, ";start="...), int64(l.Start), 10)
+	}
+	if l.Steps > 0 {
+		dst = strconv.AppendInt(append(dst, ";steps="...), int64(l.Steps), 10)
+	}
+	if l.Room > 0 {
+		dst = strconv.AppendInt(append(dst, ";room="...), int64(l.Room), 10)
 	}
 	if l.SpillAfter >= 0 {
 		dst = appendMicros(append(dst, ";spill-after="...), l.SpillAfter)
@@ -61,6 +73,10 @@ func ParseLimits(value string) (Limits, error) {
 		switch name {
 		case "start":
 			l.Start, ok = number(v, MaxSteps-1)
+		case "steps":
+			l.Steps, ok = number(v, MaxSteps)
+		case "room":
+			l.Room, ok = number(v, math.MaxInt)
 		case "spill-after":
 			l.SpillAfter, ok = micros(v)
 		case "budget":

@@ -45,9 +45,10 @@ const (
 	Unreachable
 	// Checkpoint: Limits.Budget is used up.
 	Checkpoint
-	// TooLarge: no room for the step's answer, for the event that came, or for
-	// the second event that Slip.Entering asks for. The step may have run; it
-	// is not to blame. The next attempt at it should not go through a sidecar.
+	// TooLarge: the event entering Step is beyond Limits.Room, or the sidecar has
+	// no room for that event, for the step's answer, or for the second event that
+	// Slip.Entering asks for. The step may have run; it is not to blame. The next
+	// attempt at it should not go through a sidecar.
 	TooLarge
 	// NotMine: the slip is not for this pod, or not good. Nothing was done.
 	NotMine

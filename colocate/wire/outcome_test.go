@@ -137,7 +137,7 @@ func TestLimitsArriveAsTheyWereSent(t *testing.T) {
 	}{
 		{"1", Limits{SpillAfter: NoLimit, Budget: NoLimit}},
 		{"1;spill-after=0;budget=0", Limits{}},
-		{"1;start=63;spill-after=1500;budget=1000000", Limits{63, 1500 * time.Microsecond, time.Second}},
+		{"1;start=63;steps=64;room=1048576;spill-after=1500;budget=1000000", Limits{63, 64, 1 << 20, 1500 * time.Microsecond, time.Second}},
 	} {
 		if text := string(tt.Append(nil)); text != tt.text {
 			t.Errorf("sent %s, want %s", text, tt.text)
@@ -146,10 +146,10 @@ func TestLimitsArriveAsTheyWereSent(t *testing.T) {
 			t.Errorf("%s: %+v, %v", tt.text, got, err)
 		}
 	}
-	if l, err := ParseLimits(""); err != nil || l != (Limits{0, NoLimit, NoLimit}) {
+	if l, err := ParseLimits(""); err != nil || l != (Limits{SpillAfter: NoLimit, Budget: NoLimit}) {
 		t.Errorf("none: %+v, %v", l, err)
 	}
-	for _, value := range []string{"x", "2;start=1", "1;start=64", "1;start=-1", "1;budget=", "1;budget=1.5", "1;spill-after=9999999999999999999", "1;x=" + strings.Repeat("y", 300)} {
+	for _, value := range []string{"x", "2;start=1", "1;start=64", "1;steps=65", "1;room=99999999999999999999", "1;start=-1", "1;budget=", "1;budget=1.5", "1;spill-after=9999999999999999999", "1;x=" + strings.Repeat("y", 300)} {
 		if l, err := ParseLimits(value); !errors.Is(err, ErrLimits) {
 			t.Errorf("%q: %+v, %v", value, l, err)
 		}
@@ -162,14 +162,14 @@ func TestTheHotPathDoesNotAllocate(t *testing.T) {
 	}
 	o, buf := outcomes[1].Outcome, make([]byte, 0, 512)
 	got := Outcome{Ran: make([]Timing, 0, 8)}
-	l := Limits{1, time.Second, time.Second}
+	l := Limits{1, 2, 3, time.Second, time.Second}
 	if n := testing.AllocsPerRun(100, func() {
 		buf = o.Append(buf[:0])
 		if err := ParseOutcome(outcomes[1].text, &got); err != nil {
 			t.Fatal(err)
 		}
 		buf = l.Append(buf[:0])
-		if _, err := ParseLimits("1;start=1;spill-after=5;budget=7"); err != nil {
+		if _, err := ParseLimits("1;start=1;steps=2;room=3;spill-after=5;budget=7"); err != nil {
 			t.Fatal(err)
 		}
 	}); n != 0 {

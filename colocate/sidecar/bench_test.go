@@ -33,7 +33,57 @@ func BenchmarkChain(b *testing.B) {
 	}
 }
 
+// BenchmarkShed is an exchange in which a chain is turned away.
+func BenchmarkShed(b *testing.B) {
+	s, send := benchmarkSidecar(b, 1, false)
+	for s.steps[0].try() {
+	}
+	defer func() {
+		for len(s.steps[0].places) > 0 {
+			s.steps[0].leave()
+		}
+	}()
+	b.ReportAllocs()
+	for b.Loop() {
+		if res := send(); res.Status != http.StatusServiceUnavailable {
+			b.Fatalf("%d, %v", res.Status, res.Err)
+		}
+	}
+}
+
 func benchmarkChain(b *testing.B, steps, clients int, netHTTP bool) {
+	b.Helper()
+	_, send := benchmarkSidecar(b, steps, netHTTP)
+	work := func() error {
+		res := send()
+		if res.Err == nil && res.Reply == nil {
+			return fmt.Errorf("no event came back")
+		}
+		return res.Err
+	}
+	b.ReportAllocs()
+	if clients == 1 {
+		for b.Loop() {
+			if err := work(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		return
+	}
+	b.SetParallelism(clients / runtime.GOMAXPROCS(0))
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if err := work(); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}
+
+// benchmarkSidecar serves a chain of so many steps, and sends an event of 1 KiB to
+// it as a dispatcher does.
+func benchmarkSidecar(b *testing.B, steps int, netHTTP bool) (s *Sidecar, send func() egress.Result) {
 	b.Helper()
 	port := benchmarkStep(b)
 	s, err := New(Config{Pod: podUID, Allow: []Port{{Number: port}}})
@@ -65,31 +115,9 @@ func benchmarkChain(b *testing.B, steps, clients int, netHTTP bool) {
 		SpecVersion: "1.0", ID: "1", Source: "/s", Type: "t", DataContentType: "text/plain", Data: make([]byte, 1<<10),
 	}
 	extra := []event.Attribute{{Name: wire.SlipHeader, Value: header}, {Name: wire.LimitsHeader, Value: "1;budget=1000000"}}
-	work := func() error {
-		res := client.Send(b.Context(), &egress.Request{Target: target, Event: e, Extra: extra}, egress.Binary, patience)
-		if res.Err == nil && res.Reply == nil {
-			return fmt.Errorf("no event came back")
-		}
-		return res.Err
+	return s, func() egress.Result {
+		return client.Send(b.Context(), &egress.Request{Target: target, Event: e, Extra: extra}, egress.Binary, patience)
 	}
-	b.ReportAllocs()
-	if clients == 1 {
-		for b.Loop() {
-			if err := work(); err != nil {
-				b.Fatal(err)
-			}
-		}
-		return
-	}
-	b.SetParallelism(clients / runtime.GOMAXPROCS(0))
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			if err := work(); err != nil {
-				b.Error(err)
-				return
-			}
-		}
-	})
 }
 
 // benchmarkStep answers each event with itself.

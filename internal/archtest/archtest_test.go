@@ -158,6 +158,8 @@ func TestRulesSeeWhatCrossesThem(t *testing.T) {
 		{"event and egress do not know the engine", [][2]string{{"channel/event", "internal/telemetry"}}, "channel/event imports internal/telemetry"},
 		{"sequence is pure", [][2]string{{"sequence", "os"}}, "sequence imports os"},
 		{"sequence is pure", [][2]string{{"sequence", "fmt"}, {"fmt", "os"}, {"sequence/manifest", "os"}}, ""},
+		{"the protocol between dispatcher and sidecar needs neither", [][2]string{{"colocate/wire", "channel/egress"}, {"channel/egress", "channel"}}, "colocate/wire imports channel/egress imports channel"},
+		{"the protocol between dispatcher and sidecar needs neither", [][2]string{{"colocate/wire", "channel/egress"}, {"colocate/sidecar", "internal/budget"}}, ""},
 		{"budget needs nothing of ours", [][2]string{{"internal/budget", "channel"}}, "internal/budget imports channel"},
 		{"only commands run a standalone process", [][2]string{{"kube/watch", "internal/standalone"}}, "kube/watch imports internal/standalone"},
 		{"what only tests need stays in tests", [][2]string{{"channel", "testing"}}, "channel imports testing"},
@@ -180,7 +182,7 @@ func TestRulesSeeWhatCrossesThem(t *testing.T) {
 // graphOf makes a graph of pairs. Paths without a dot that have no folder of
 // ours at their beginning are of the standard library.
 func graphOf(imports [][2]string) graph {
-	ours := []string{"channel/...", "sequence/...", "internal/...", "kube/...", "cmd/...", "hack/..."}
+	ours := []string{"channel/...", "sequence/...", "colocate/...", "internal/...", "kube/...", "cmd/...", "hack/..."}
 	full := func(name string) (string, bool) {
 		if anyMatch(ours, name) {
 			return module + "/" + name, false

@@ -105,6 +105,14 @@ var rules = []rule{
 		}),
 	},
 	{
+		name:    "the protocol between dispatcher and sidecar needs neither",
+		instead: "keep colocate/wire to what both must agree on",
+		of:      []string{"colocate/wire"}, deep: true, never: []string{
+			"channel", "channel/ingress/...", "claimcheck/...", "sequence/...", "internal/...", "colocate",
+			"colocate/sidecar/...", "colocate/balance/...", "kube/...",
+		},
+	},
+	{
 		name:    "budget needs nothing of ours",
 		instead: "keep internal/budget a leaf: hand in what it needs",
 		of:      []string{"internal/budget"}, deep: true, only: []string{std},

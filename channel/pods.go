@@ -41,6 +41,9 @@ type PodRun struct {
 	Budget time.Duration
 	// AttemptTimeout is for steps whose policy has no timeout.
 	AttemptTimeout time.Duration
+	// Room is the most bytes of a record that an event may become between two
+	// steps: beyond it nobody could store it. 0: any.
+	Room int
 	// ReplyOwner is the channel for whose record a large answer is stored.
 	ReplyOwner string
 	// Spilled is the pod that gave the event back since it is busy, or "".
@@ -153,6 +156,9 @@ func (t *task) inPod(s *step) (action, bool) {
 		Chain: &s.chain.Chain, Most: n, Event: t.at.event, Key: t.rec.Key, Budget: t.budget(),
 		AttemptTimeout: d.AttemptTimeout, ReplyOwner: s.chain.steps[n-1].replyOwner(), Spilled: t.at.pod,
 	}
+	if d.Claims == nil {
+		run.Room = d.limit - maxSpillHeader
+	}
 	start := time.Now()
 	res := d.Pods.Run(t.r.work, &run)
 	if res.Outcome == NotRun {
@@ -199,7 +205,7 @@ func (t *task) podSpilled(c *chain, res *PodResult) (action, bool) {
 		t.note(at, res.Seen)
 	case res.Reason == Overloaded && t.r.fetch.Err() == nil && t.budget() > 0 && !t.r.d.tight(res.Event):
 		t.at = position{leg: ToStep, uid: at.UID, travel: InPod, event: res.Event, pod: res.Pod}
-	case res.Reason == Overloaded || res.Reason == TooLarge:
+	case res.Reason == Overloaded, res.Reason == TooLarge && !t.r.d.tight(res.Event):
 		t.at = position{leg: ToSpill, uid: at.UID, travel: InPod, event: res.Event}
 	default:
 		// As if the step before it had been the chain's last.

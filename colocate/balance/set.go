@@ -16,6 +16,10 @@ type Replica struct {
 	// Weight is its declared share of the work beside the other members; 1 if it
 	// is not positive.
 	Weight int
+	// Steps are the names of steps in its reports, by what the callers of
+	// SpillAfter and HandOff call them; what is not in it has the same name.
+	// It must not change.
+	Steps map[string]string
 }
 
 // Set is the replicas that hold the same steps of a chain. It is safe for
@@ -38,6 +42,7 @@ type state struct {
 // member is what a set knows of one of its replicas.
 type member struct {
 	*pod
+	names     atomic.Pointer[map[string]string] // see Replica.Steps
 	health    health
 	saturated atomic.Int64 // time.Duration: left out until then
 }
@@ -67,6 +72,7 @@ func (s *Set) Update(replicas []Replica) {
 		if c.member == nil {
 			c.member = &member{pod: s.b.acquire(r.ID)}
 		}
+		c.names.Store(&r.Steps)
 		all = append(all, c)
 		if r.Zone != "" && r.Zone == s.b.cfg.Zone {
 			near = append(near, c)

@@ -75,7 +75,7 @@ func (s *Set) SpillAfter(replica, step string, payload int64, limit time.Duratio
 	}
 	q := query{set: s, now: now, exclude: exclude, panics: s.panics(st, now)}
 	_, there := q.soonest(st.all, here, step, payload)
-	if here.waitSeconds(step, now) > here.transfer(payload)+there {
+	if here.waitSeconds(here.reported(step), now) > here.transfer(payload)+there {
 		return 0
 	}
 	return limit
@@ -118,10 +118,19 @@ func (q *query) soonest(t *tier, but *member, step string, payload int64) (*memb
 	return best, first
 }
 
+// reported is a step's name in the reports of a member.
+func (m *member) reported(step string) string {
+	if name, ok := (*m.names.Load())[step]; ok {
+		return name
+	}
+	return step
+}
+
 // arrival is in how many seconds a payload that we send now gets its place at
 // the step.
-func (p *pod) arrival(step string, payload int64, now time.Duration) float64 {
-	wait := p.waitSeconds(step, now)
+func (m *member) arrival(step string, payload int64, now time.Duration) float64 {
+	wait := m.waitSeconds(m.reported(step), now)
+	p := m.pod
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return wait + p.link.roundTrip + p.link.transfer(payload)

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -242,7 +243,7 @@ func (c *Client) addEndpoint(t Target) *endpoint {
 		return &endpoint{err: ErrClosed}
 	}
 	if e.err == nil {
-		e.host, e.path = u.Host, u.RequestURI()
+		e.host, e.path = cmp.Or(t.Host, u.Host), u.RequestURI()
 		proxy, err := c.Proxy(&http.Request{URL: u})
 		if u.Scheme == "http" && proxy == nil && err == nil && u.User == nil {
 			e.pool = c.pool(hostPort(u))

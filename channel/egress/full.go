@@ -69,7 +69,7 @@ func (c *Client) sendFull(ctx context.Context, e *endpoint, r *Request, f Format
 		body.Close()
 		return Result{Err: fmt.Errorf("%w: %w", ErrTarget, err)}
 	}
-	req.Header, req.ContentLength = header, m.length
+	req.Header, req.ContentLength, req.Host = header, m.length, e.host
 	req.GetBody = func() (io.ReadCloser, error) { return m.open(ctx) }
 	if u := req.URL.User; u != nil {
 		password, _ := u.Password()

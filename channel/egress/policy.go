@@ -44,6 +44,8 @@ type Policy struct {
 type Target struct {
 	// URL is absolute, http or https.
 	URL string
+	// Host is sent as the Host header; "": that of the URL.
+	Host string
 	// CACerts are PEM certificates trusted beside the system's; "" for none.
 	CACerts string
 	// Reference: a payload that is not in the log is handed over as a URL to

@@ -54,9 +54,22 @@ func (t *task) toStep(s *step) action {
 func (t *task) failedAt(s *step, res egress.Result) action {
 	t.note(s, res)
 	if t.at.travel != Stored {
-		t.at.leg = ToSpill
+		t.at.leg, t.at.spilled = ToSpill, reasonOf(res)
 	}
 	return action{}
+}
+
+// reasonOf is why an event is given back to the store whose attempt ended so.
+func reasonOf(res egress.Result) SpillReason {
+	var timeout interface{ Timeout() bool }
+	switch {
+	case res.Status != 0:
+		return Failed
+	case errors.As(res.Err, &timeout) && timeout.Timeout():
+		return TimedOut
+	default:
+		return Refused
+	}
 }
 
 // storeDown tells that an attempt says nothing about the destination: the event's
@@ -118,6 +131,7 @@ func (t *task) fail(s *step, dest string, res egress.Result) action {
 	t.at.failed = failure{dest: dest, result: res}
 	t.at.tried = egress.Tried{}
 	t.at.pauses = 0
+	t.at.spilled = NoSpill
 	return action{}
 }
 

@@ -63,7 +63,8 @@ type Hop struct {
 	// Pod ran the step, "" if it was called by its address. The Event is then the
 	// one that entered the pod.
 	Pod string
-	// Spilled is why a pod had given the event back that goes on here.
+	// Spilled is why the event had been given back from the middle of a chain, to
+	// go on here.
 	Spilled SpillReason
 }
 

@@ -34,6 +34,8 @@ type pod struct {
 	// usable is what the sidecar told, nil while it is not to be used.
 	usable atomic.Pointer[wire.Handshake]
 	cancel context.CancelFunc // ends a handshake; guarded by Pods.mu
+	// doubts since a chain last went well there.
+	doubts atomic.Int32
 }
 
 func newPod(p Pod) *pod {
@@ -49,6 +51,28 @@ func newPod(p Pod) *pod {
 func (p *pod) same(q *Pod) bool {
 	return p.ID == q.ID && p.UID == q.UID && p.Namespace == q.Namespace && p.Sidecar == q.Sidecar &&
 		p.Zone == q.Zone && p.Weight == q.Weight && maps.Equal(p.Ports, q.Ports)
+}
+
+// rest waits before a pod is asked again that answered a handshake well, and then
+// no chain: ever longer, or each chain would be sent there for nothing first.
+func (p *pod) rest(ctx context.Context) bool {
+	n := p.doubts.Load()
+	if n < 2 {
+		return ctx.Err() == nil
+	}
+	return sleep(ctx, min(handshakePause<<min(n-2, 16), handshakePauseMax))
+}
+
+// sleep waits about d, and tells whether it did to the end.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d/2 + rand.N(d/2))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // handshaker asks sidecars.
@@ -91,11 +115,7 @@ func (h *handshaker) untilUsable(ctx context.Context, p *pod, told func(error)) 
 			last = err.Error()
 			told(err)
 		}
-		t := time.NewTimer(pause/2 + rand.N(pause/2))
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !sleep(ctx, pause) {
 			return nil, false
 		}
 	}

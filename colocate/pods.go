@@ -155,6 +155,9 @@ func (p *Pods) greet(d *pod) {
 	d.cancel = cancel
 	p.shake.Go(func() {
 		defer cancel()
+		if !d.rest(ctx) {
+			return
+		}
 		shake, ok := p.shaker.untilUsable(ctx, d, func(err error) {
 			p.logger.Warn("a pod's sidecar cannot be used; its steps are called by their addresses",
 				"pod", d.ID, "sidecar", d.Sidecar, "error", err)
@@ -182,6 +185,7 @@ func (p *Pods) doubt(d *pod, told *wire.Handshake) {
 		return
 	}
 	p.publish()
+	d.doubts.Add(1)
 	p.greet(d)
 }
 

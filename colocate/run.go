@@ -200,6 +200,9 @@ func (a *attempt) exchange(ctx context.Context) (channel.PodResult, bool) {
 		return a.lost(a.wrong), true
 	}
 	res, ran := a.result(&got)
+	if ran && a.pod.doubts.Load() != 0 {
+		a.pod.doubts.Store(0)
+	}
 	if !ran {
 		a.exclude = append(a.exclude, a.pod.ID)
 	}
@@ -263,8 +266,8 @@ func (a *attempt) read(got *egress.Result) {
 	}
 	o := &a.outcome
 	switch {
-	case o.Kind == wire.Busy:
-		return
+	case o.Kind == wire.Busy, o.Reason == wire.NotMine:
+		return // whatever the status
 	case got.Err != nil:
 		a.wrong = got.Err
 	case o.Kind == wire.Completed && (len(o.Ran) == 0 || len(o.Ran) > a.steps),

@@ -160,6 +160,8 @@ func TestRulesSeeWhatCrossesThem(t *testing.T) {
 		{"sequence is pure", [][2]string{{"sequence", "fmt"}, {"fmt", "os"}, {"sequence/manifest", "os"}}, ""},
 		{"the protocol between dispatcher and sidecar needs neither", [][2]string{{"colocate/wire", "channel/egress"}, {"channel/egress", "channel"}}, "colocate/wire imports channel/egress imports channel"},
 		{"the protocol between dispatcher and sidecar needs neither", [][2]string{{"colocate/wire", "channel/egress"}, {"colocate/sidecar", "internal/budget"}}, ""},
+		{"the sidecar is small", [][2]string{{"cmd/sidecar", "colocate/sidecar"}, {"colocate/sidecar", "github.com/nats-io/nats.go"}}, "cmd/sidecar imports colocate/sidecar imports github.com/nats-io/nats.go; colocate/sidecar imports github.com/nats-io/nats.go"},
+		{"the sidecar is small", [][2]string{{"colocate/sidecar", "channel/egress"}, {"channel", "github.com/prometheus/client_golang"}}, ""},
 		{"budget needs nothing of ours", [][2]string{{"internal/budget", "channel"}}, "internal/budget imports channel"},
 		{"only commands run a standalone process", [][2]string{{"kube/watch", "internal/standalone"}}, "kube/watch imports internal/standalone"},
 		{"what only tests need stays in tests", [][2]string{{"channel", "testing"}}, "channel imports testing"},

@@ -126,6 +126,17 @@ var rules = []rule{
 		},
 	},
 	{
+		name:    "the sidecar is small",
+		instead: "let the dispatcher decide, and say it in a slip",
+		of:      []string{"colocate/sidecar", "cmd/sidecar"}, deep: true, never: []string{
+			"channel", "channel/ingress/...", "claimcheck/...", "sequence/...", "colocate/balance/...", "kube/...",
+			"internal/standalone/...", "internal/telemetry/...",
+			"github.com/nats-io/...", "github.com/segmentio/...", "github.com/twmb/...", "github.com/prometheus/...",
+			"github.com/aws/...", "gocloud.dev/...", "go.opentelemetry.io/...", "google.golang.org/...",
+			"github.com/cloudevents/...", "k8s.io/...", "sigs.k8s.io/...", "knative.dev/...",
+		},
+	},
+	{
 		name:    "budget needs nothing of ours",
 		instead: "keep internal/budget a leaf: hand in what it needs",
 		of:      []string{"internal/budget"}, deep: true, only: []string{std},

@@ -30,6 +30,15 @@ func BuildDispatcher(ctx context.Context, to string) error {
 	return build(ctx, filepath.Join(module, "..", ".."), "./cmd/dispatcher", to)
 }
 
+// BuildSidecar makes the sidecar, of the main module.
+func BuildSidecar(ctx context.Context, to string) error {
+	module, err := moduleDir(ctx)
+	if err != nil {
+		return err
+	}
+	return build(ctx, filepath.Join(module, "..", ".."), "./cmd/sidecar", to)
+}
+
 func build(ctx context.Context, dir, pkg, to string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-mod=readonly", "-o", to, pkg)
 	cmd.Dir = dir

@@ -91,7 +91,6 @@ type job struct {
 	spillAfter time.Duration
 	choice     Choice
 	entered    time.Duration
-	queued     time.Duration
 	report     Report
 }
 
@@ -125,10 +124,7 @@ type sim struct {
 	spills       int
 }
 
-var (
-	names = [2]string{"p0", "p1"}
-	steps = [2]string{"9101", "9102"}
-)
+var steps = [2]string{"9101", "9102"}
 
 func (s *sim) push(at time.Duration, k kind, j *job) {
 	s.seq++

@@ -107,7 +107,7 @@ type localPod struct {
 	once   sync.Once
 }
 
-func startPod(t *testing.T, id string, configure func(*sidecar.Config), steps ...*step) *localPod {
+func startPod(t testing.TB, id string, configure func(*sidecar.Config), steps ...*step) *localPod {
 	t.Helper()
 	c := sidecar.Config{Pod: id, Namespace: "ns"}
 	for _, s := range steps {

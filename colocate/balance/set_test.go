@@ -363,8 +363,14 @@ func TestSetsChangeWhileTheyAreUsed(t *testing.T) {
 func TestConfigThatCannotBe(t *testing.T) {
 	t.Parallel()
 	for _, c := range []Config{
-		{Policy: 4}, {MaxRetryAfter: -1}, {RoundTrip: -1}, {BytesPerSecond: math.NaN()}, {BytesPerSecond: -1},
-		{Outlier: Outlier{Interval: -1}}, {Outlier: Outlier{MinRequests: -1}}, {Outlier: Outlier{Deviations: math.NaN()}},
+		{Policy: 4},
+		{MaxRetryAfter: -1},
+		{RoundTrip: -1},
+		{BytesPerSecond: math.NaN()},
+		{BytesPerSecond: -1},
+		{Outlier: Outlier{Interval: -1}},
+		{Outlier: Outlier{MinRequests: -1}},
+		{Outlier: Outlier{Deviations: math.NaN()}},
 		{Outlier: Outlier{MaxShare: 2}},
 	} {
 		if _, err := New(c); err == nil {

@@ -1,12 +1,14 @@
 package standalone
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -20,7 +22,7 @@ import (
 // sidecarOf starts a sidecar that may call steps, and trusts the key in a file.
 func (s *site) sidecarOf(pub string, steps ...string) (url string) {
 	s.t.Helper()
-	c := sidecar.Config{Pod: "pod"}
+	c := sidecar.Config{Pod: "pod", Claims: s.t.TempDir()}
 	for _, step := range steps {
 		c.Allow = append(c.Allow, sidecar.Port{Number: portOf(s.t, step)})
 	}
@@ -153,6 +155,46 @@ func seriesOf(text, prefix string) string {
 		}
 	}
 	return ""
+}
+
+// A payload that is in the store goes through a pod by value, as it would to each
+// step by itself, and is stored again only where it leaves the pod.
+func TestALargePayloadGoesThroughAPod(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	a, b, c := s.step("a"), s.step("b"), s.step("c")
+	key := filepath.Join(t.TempDir(), "slip.pem")
+	if _, err := ensureSlipKey(key); err != nil {
+		t.Fatal(err)
+	}
+	car := s.sidecarOf(key+".pub", a, b)
+	s.write("a.yaml", sequenceYAML("seq", "Colocated", a, b, c)+serviceYAML("a", a, "true")+serviceYAML("b", b, "true")+
+		localPodYAML(t, "pod", car, map[string]string{"a": a, "b": b}))
+	r := s.start(func(c *Config) { c.SlipKey = key })
+	colocated := `sidestep_hops_total{channel="seq-kn-sequence-1",code="200",leg="step",namespace="default",travel="colocated"} `
+	n := 0
+	eventually(t, "a large payload to go through the pod", func() bool {
+		n++
+		id := fmt.Sprint(n)
+		req, err := http.NewRequest(http.MethodPost, r.base+"/default/seq-kn-sequence-0", bytes.NewReader(make([]byte, 3<<20)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range map[string]string{"ce-specversion": "1.0", "ce-id": id, "ce-source": "test", "ce-type": "t"} {
+			req.Header.Set(name, value)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != http.StatusAccepted {
+			t.Fatalf("status %d", res.StatusCode)
+		}
+		s.wantDelivered("c", id)
+		_, metrics := r.get("/metrics")
+		return seriesOf(metrics, colocated) != ""
+	})
 }
 
 func TestLocalPodsWithoutAKeyAreRefused(t *testing.T) {

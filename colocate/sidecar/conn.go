@@ -3,8 +3,10 @@ package sidecar
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -13,6 +15,9 @@ import (
 const (
 	// writeTimeout limits one write of an answer.
 	writeTimeout = time.Minute
+	// lingerFor and lingerBytes limit what is read of a body that was not taken.
+	lingerFor   = 2 * time.Second
+	lingerBytes = 64 << 20
 	// tellTimeout limits the write of an informational response. It has a few
 	// bytes: there is room for them unless nobody reads.
 	tellTimeout = time.Second
@@ -32,6 +37,9 @@ type conn struct {
 	// steps' client has to know of a context it then learns once.
 	ctx    context.Context //nolint:containedctx // it is the connection's
 	cancel context.CancelCauseFunc
+
+	// linger: the client may be sending still what nobody reads.
+	linger atomic.Bool
 
 	mu   sync.Mutex
 	busy bool      // a chain runs
@@ -58,6 +66,13 @@ func (c *conn) end() {
 func (c *conn) Close() error {
 	c.watch.remove(c)
 	c.cancel(errGone)
+	if tcp, ok := c.Conn.(*net.TCPConn); ok && c.linger.Swap(false) {
+		// To close it now would reset it, and the client might lose the
+		// answer that tells why (RFC 9112, 9.6).
+		if tcp.CloseWrite() == nil && tcp.SetReadDeadline(time.Now().Add(lingerFor)) == nil {
+			_, _ = io.CopyN(io.Discard, tcp, lingerBytes)
+		}
+	}
 	return c.Conn.Close()
 }
 

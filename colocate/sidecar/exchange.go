@@ -108,12 +108,12 @@ func (s *Server) admit(c *chain, length int64) bool {
 
 func (s *Server) runChain(ctx *fasthttp.RequestCtx, c *chain) {
 	conn, _ := ctx.Conn().(*conn)
+	conn.linger.Store(false)
 	e, err := s.read(ctx, c, conn.ctx)
 	if err != nil {
 		c.close()
 		var r *refusal
 		if errors.As(err, &r) {
-			ctx.SetConnectionClose() // there may be more of the body
 			s.refuse(ctx, c.at, r)
 			return
 		}
@@ -237,10 +237,26 @@ func (s *Server) head(ctx *fasthttp.RequestCtx, o *wire.Outcome, elapsed time.Du
 const retryAfter = 1
 
 func (s *Server) busy(ctx *fasthttp.RequestCtx) {
+	linger(ctx)
 	ctx.SetStatusCode(http.StatusServiceUnavailable)
 	o := wire.Outcome{Kind: wire.Busy, Reason: wire.Overload, Seen: wire.Seen{RetryAfter: retryAfter * time.Second}}
 	s.head(ctx, &o, 0)
 	ctx.Response.Header.Set("retry-after", fmt.Sprint(retryAfter))
+}
+
+// fasthttpReads is the most of a body that nobody has read that fasthttp reads and
+// forgets; on more it closes the connection.
+const fasthttpReads = 256 << 10
+
+// linger is for answers that do not wait for the end of the body.
+func linger(ctx *fasthttp.RequestCtx) {
+	if n := ctx.Request.Header.ContentLength(); n >= 0 && n <= fasthttpReads {
+		return
+	}
+	ctx.SetConnectionClose() // so that the client does not use it again
+	if c, ok := ctx.Conn().(*conn); ok {
+		c.linger.Store(true)
+	}
 }
 
 // refuse says that nothing was done, and why; at is the first step of the chain, if
@@ -250,6 +266,7 @@ func (s *Server) refuse(ctx *fasthttp.RequestCtx, at int, r *refusal) {
 		s.s.counts.refused.Add(1)
 		s.s.Logger.Warn("refused a chain", "client", ctx.RemoteAddr(), "error", r.err)
 	}
+	linger(ctx)
 	say(ctx, r.status, r.err.Error())
 	s.head(ctx, &wire.Outcome{Kind: wire.Spilled, Step: at, Reason: r.reason, Seen: wire.Seen{Error: r.err.Error()}}, 0)
 }

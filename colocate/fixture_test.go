@@ -167,12 +167,7 @@ func newTown(t *testing.T, names ...string) *town {
 	if w.pods, err = New(Config{Key: slipKey, Sender: w.client}); err != nil {
 		t.Fatal(err)
 	}
-	w.d, err = channel.New(channel.Config{
-		Backend: w.backend, Sender: w.client, Pods: w.pods, Observer: w, Key: make([]byte, 32),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	w.force(w.pods)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
@@ -201,6 +196,21 @@ func newTown(t *testing.T, names ...string) *town {
 		})
 	}
 	return w
+}
+
+// force has chains run by others than the town's Pods. It comes before apply.
+func (w *town) force(pods channel.Pods) {
+	w.t.Helper()
+	if w.d != nil {
+		if err := w.d.Close(w.t.Context()); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	var err error
+	w.d, err = channel.New(channel.Config{Backend: w.backend, Sender: w.client, Pods: pods, Observer: w, Key: make([]byte, 32)})
+	if err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // pod adds a pod with steps of other servers, by the names of the town's.

@@ -78,6 +78,7 @@ type attempt struct {
 	extra   [2]event.Attribute
 	limits  []byte
 	outcome wire.Outcome
+	parsed  bool  // outcome is that of the answer
 	wrong   error // with the outcome
 	report  balance.Report
 }
@@ -222,14 +223,14 @@ func (a *attempt) prepare() error {
 	a.extra[1] = event.Attribute{Name: wire.LimitsHeader, Value: string(a.limits)}
 	a.request.Target, a.request.Event, a.request.ReplyOwner = &a.pod.target, a.run.Event, a.run.ReplyOwner
 	a.outcome = wire.Outcome{Ran: a.outcome.Ran[:0]}
-	a.wrong = nil
+	a.parsed, a.wrong = false, nil
 	return nil
 }
 
 // spillAfter is how long the chain may wait for a place within the pod.
 func (a *attempt) spillAfter() time.Duration {
 	limit := max(0, a.run.Budget)
-	if len(*a.set.holders.Load()) < 2 {
+	if a.pods.patient || len(*a.set.holders.Load()) < 2 {
 		return limit
 	}
 	size := a.run.Event.Size()
@@ -242,7 +243,7 @@ func (a *attempt) spillAfter() time.Duration {
 
 // before reads the outcome when the header has come.
 func (a *attempt) before(fields []string) int {
-	a.wrong = nil
+	a.parsed, a.wrong = true, nil
 	if fields[0] == "" {
 		a.wrong = errNoSidecar
 		return 0
@@ -259,7 +260,9 @@ var errNoSidecar = errors.New("the answer has no outcome: it does not come from 
 
 // read takes in what the header said.
 func (a *attempt) read(got *egress.Result) {
-	a.before(got.Fields)
+	if !a.parsed { // a status without an event
+		a.before(got.Fields)
+	}
 	if a.wrong != nil {
 		a.wrong = fmt.Errorf("status %d: %w", got.Status, a.wrong)
 		return

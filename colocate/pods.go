@@ -74,12 +74,17 @@ func New(c Config) (*Pods, error) {
 	if c.Sender == nil {
 		return nil, errors.New("configure pods: no sender")
 	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Balance.Ejected == nil {
+		c.Balance.Ejected = func(id string, d time.Duration) {
+			c.Logger.Warn("a pod failed again and again; it is left out", "pod", id, "for", d)
+		}
+	}
 	b, err := balance.New(c.Balance)
 	if err != nil {
 		return nil, fmt.Errorf("configure pods: %w", err)
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	p := &Pods{
 		sender: c.Sender, signer: wire.NewSigner(c.Key), balancer: b, shaker: newHandshaker(), logger: c.Logger,

@@ -287,10 +287,11 @@ func (a *attempt) unanswered(ctx context.Context, got *egress.Result) (channel.P
 	switch {
 	case ctx.Err() != nil:
 		a.choice.Done(balance.Outcome{})
-	case errors.Is(got.Err, egress.ErrPayload):
-		// The event's data could not be read, or the answer's not be kept.
-		// The pod is not to blame.
+	case errors.Is(got.Err, egress.ErrPayload), errors.Is(got.Err, event.ErrPayloadUnavailable):
+		// The event's data could not be read, or the answer's not be kept: the
+		// pod is not to blame. What a plain delivery does then is the engine's affair.
 		a.choice.Done(balance.Outcome{})
+		return channel.PodResult{}, true
 	case errors.Is(got.Err, egress.ErrDial):
 		a.choice.Done(balance.Outcome{Result: balance.Failed})
 		a.pods.doubt(a.pod, a.told)

@@ -15,7 +15,7 @@ MODULES := hack/bench hack/conformance hack/s3
 .PHONY: help demo run build test simulate test-long lint fuzz bench-hop bench-colocate bench-scale bench generate clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 demo: ## send real events through the sample flows, print their ways, exit
 	@$(GO) run ./hack/demo

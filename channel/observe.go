@@ -41,7 +41,7 @@ type Travel uint8
 const (
 	Stored         Travel = iota // read from the log
 	ShortCircuited               // straight from the step before
-	InPod                        // from the step before in the same pod, or given back by a busy pod
+	InPod                        // from the step before in the same pod
 )
 
 func (t Travel) String() string {

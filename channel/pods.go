@@ -251,6 +251,9 @@ func (t *task) enter(e *event.Event) {
 // observe tells of each step that a pod called.
 func (t *task) observe(c *chain, start time.Time, res *PodResult) {
 	travel := t.at.travel
+	if t.at.pod != "" {
+		travel = ShortCircuited // from one pod to another
+	}
 	if res.Outcome == PodLost {
 		res.Took = append(res.Took[:0], time.Since(start))
 	}

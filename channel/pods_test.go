@@ -264,6 +264,9 @@ func TestABusyPodsEventIsHandedToAnotherPodAndNotStored(t *testing.T) {
 		if got := fmt.Sprint(w.endings(), p.runs); got != "[completed] [p0:3 p1:1]" {
 			t.Errorf("%s", got)
 		}
+		if got := w.travels(); got != "stored colocated short-circuited" {
+			t.Errorf("the event travelled %s", got)
+		}
 		delete(p.hold, "p1")
 		w.publish("c0", ev("2"))
 		synctest.Wait()

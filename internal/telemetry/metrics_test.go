@@ -86,7 +86,7 @@ func TestNamesAndLabelsOfAllMetrics(t *testing.T) {
 	failed.Leg, failed.Travel, failed.Result = channel.ToDeadLetter, channel.ShortCircuited, &egress.Result{}
 	m.Hop(failed)
 	handed := sampleHop(3)
-	handed.Travel, handed.Spilled, handed.Pod = channel.InPod, channel.Overloaded, "pod"
+	handed.Travel, handed.Spilled, handed.Pod = channel.ShortCircuited, channel.Overloaded, "pod"
 	m.Hop(handed)
 	stored := sampleHop(4)
 	stored.Leg, stored.Travel, stored.Spilled, stored.Result = channel.ToSpill, channel.InPod, channel.Failed, &egress.Result{Status: 202}
@@ -101,7 +101,7 @@ func TestNamesAndLabelsOfAllMetrics(t *testing.T) {
 		`sidestep_ingress_duration_seconds{}`:                                                                     2,
 		`kn_eventing_dispatch_duration_seconds{channel="ch",leg="step",namespace="ns"}`:                           2,
 		`kn_eventing_dispatch_duration_seconds{channel="ch",leg="spill",namespace="ns"}`:                          2,
-		`sidestep_hops_total{channel="ch",code="200",leg="step",namespace="ns",travel="colocated"}`:               1,
+		`sidestep_hops_total{channel="ch",code="200",leg="step",namespace="ns",travel="short-circuited"}`:         1,
 		`sidestep_hops_total{channel="ch",code="202",leg="spill",namespace="ns",travel="colocated"}`:              1,
 		`sidestep_hops_total{channel="ch",code="none",leg="spill",namespace="ns",travel="colocated"}`:             1,
 		`sidestep_spills_total{channel="ch",namespace="ns",reason="overload",to="pod"}`:                           1,

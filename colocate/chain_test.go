@@ -42,35 +42,55 @@ func TestAChainRunsInItsPodAndIsSettledOnce(t *testing.T) {
 // What a step is sent does not tell how it was called (P8).
 func TestStepsAreSentTheSameWithAndWithoutASidecar(t *testing.T) {
 	t.Parallel()
-	sent := func(pods bool) (all []string) {
-		w := newTown(t, "a", "b", "c")
-		if pods {
-			w.pod("p", nil, w.steps...)
-			w.apply("p")
-		} else {
-			w.apply()
-		}
-		w.publish(ev("1"))
-		w.settled()
-		for _, s := range w.steps {
-			r := s.calls()[0]
-			h := r.Header.Clone()
-			var lines []string
-			for name, values := range h {
-				lines = append(lines, fmt.Sprint(name, values))
+	edits := map[string]func(w *town){
+		"binary":     func(*town) {},
+		"structured": func(w *town) { w.seq[1].Subscriptions[0].Policy.Format = egress.Structured },
+		"with a password": func(w *town) {
+			for _, c := range w.seq {
+				target := c.Subscriptions[0].Subscriber
+				target.URL = strings.Replace(target.URL, "://", "://user:secret@", 1)
 			}
-			slices.Sort(lines)
-			host := strings.Replace(r.Host, fmt.Sprint(s.port), "PORT", 1)
-			all = append(all, fmt.Sprint(s.name, r.Method, r.RequestURI, host, r.ContentLength, lines))
-		}
-		return all
+		},
 	}
-	plain, pod := sent(false), sent(true)
-	for i := range plain {
-		if plain[i] != pod[i] {
-			t.Errorf("plain  %s\nin pod %s", plain[i], pod[i])
-		}
+	for name, edit := range edits {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			plain, pod := sentTo(t, edit, false), sentTo(t, edit, true)
+			for i := range plain {
+				if plain[i] != pod[i] {
+					t.Errorf("plain  %s\nin pod %s", plain[i], pod[i])
+				}
+			}
+		})
 	}
+}
+
+// sentTo is what each of three steps was sent, in pods or not.
+func sentTo(t *testing.T, edit func(*town), pods bool) (all []string) {
+	w := newTown(t, "a", "b", "c")
+	edit(w)
+	var want []string
+	if pods {
+		w.pod("p", nil, w.steps...)
+		want = append(want, "p")
+	}
+	w.apply(want...)
+	w.publish(ev("1"))
+	w.settled()
+	if pods && !strings.Contains(w.story(), "step b p colocated 200") {
+		t.Error("it did not run in the pod")
+	}
+	for _, s := range w.steps {
+		r := s.calls()[0]
+		var lines []string
+		for name, values := range r.Header {
+			lines = append(lines, fmt.Sprint(name, values))
+		}
+		slices.Sort(lines)
+		host := strings.Replace(r.Host, fmt.Sprint(s.port), "PORT", 1)
+		all = append(all, fmt.Sprint(s.name, r.Method, r.RequestURI, host, r.ContentLength, lines))
+	}
+	return all
 }
 
 // The golden test of the engine, with real sidecars and steps: attempts and dead

@@ -27,6 +27,8 @@ type Config struct {
 	// Claims keeps payloads that are too large for the log; nil: there are
 	// none.
 	Claims *Claims
+	// Pods runs steps that share a pod; nil: none do.
+	Pods Pods
 	// Window is the most records of one subscription in flight. 0: 256.
 	Window int
 	// CheckpointAfter bounds the work at risk: once a chain has run for so

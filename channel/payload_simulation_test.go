@@ -42,7 +42,7 @@ func payloadSeeds() uint64 {
 	if os.Getenv("SIDESTEP_LONG") == "1" {
 		return 1000
 	}
-	return seeds / 3
+	return 20
 }
 
 // TestNoPayloadIsLostInAnySimulatedHistory: as the histories beside, with large events,
@@ -51,6 +51,7 @@ func payloadSeeds() uint64 {
 func TestNoPayloadIsLostInAnySimulatedHistory(t *testing.T) {
 	simulate(t, payloadSeeds(), func(t *testing.T, seed uint64) {
 		s := newSimulation(t, seed)
+		s.weather = storm // whatever fails in a store counts as that
 		s.payloads = newSimulatedPayloads(s)
 		sweeping, stop := context.WithCancel(t.Context())
 		var sweeps sync.WaitGroup

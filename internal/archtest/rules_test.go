@@ -76,7 +76,20 @@ var rules = []rule{
 		instead: "declare the interface in channel, and let internal/standalone or cmd put in what fits",
 		of:      []string{"channel"}, deep: true, never: slices.Concat(backends, []string{
 			"channel/ingress/...", "kube/...", "sequence/...", "internal/standalone/...", "internal/telemetry/...",
+			"colocate/...",
 		}),
+	},
+	{
+		name:    "the choice of a replica needs nothing of ours",
+		instead: "keep colocate/balance to numbers: hand in what it needs",
+		of:      []string{"colocate/balance"}, deep: true, only: []string{std},
+	},
+	{
+		name:    "who places chains in pods does not know the sidecar, nor where its map came from",
+		instead: "what both sides must agree on is colocate/wire; the rest goes into colocate.Map",
+		of:      []string{"colocate"}, deep: true, never: []string{
+			"colocate/sidecar/...", "sequence/...", "kube/...", "internal/standalone/...", "internal/telemetry/...",
+		},
 	},
 	{
 		name:    "event and egress do not know the engine",

@@ -40,10 +40,11 @@ func (p *process) warnRestart(set *manifest.Set) {
 	was, is := p.set.Config, set.Config
 	was.Dispatch.ShortCircuit, is.Dispatch.ShortCircuit = 0, 0
 	was.Dispatch.DrainOnDelete, is.Dispatch.DrainOnDelete = 0, 0
+	was.Dispatch.Routing, is.Dispatch.Routing = 0, 0
 	was.ClaimCheck.Store, is.ClaimCheck.Store = "", ""
 	if was != is {
-		p.Logger.Warn("config-sidestep was changed in keys other than claim-check.store, dispatch.shortCircuit and " +
-			"dispatch.drainOnDelete: restart to apply them")
+		p.Logger.Warn("config-sidestep was changed in keys other than claim-check.store, dispatch.shortCircuit, " +
+			"dispatch.routing and dispatch.drainOnDelete: restart to apply them")
 	}
 }
 
@@ -61,7 +62,10 @@ func (p *process) useStore(ctx context.Context, set *manifest.Set) error {
 
 // reload applies a set.
 func (p *process) reload(ctx context.Context, set *manifest.Set) error {
-	return p.lifecycle.apply(ctx, set.Config.Dispatch.DrainOnDelete,
+	if err := p.checkPods(set); err != nil {
+		return err
+	}
+	err := p.lifecycle.apply(ctx, set.Config.Dispatch.DrainOnDelete,
 		func(uid func(kind, namespace, name string) string) (table *channel.Table, err error) {
 			table, p.addresses, err = set.Table(manifest.TableOptions{
 				BaseURL: "http://" + p.listener.Addr().String(),
@@ -69,6 +73,10 @@ func (p *process) reload(ctx context.Context, set *manifest.Set) error {
 			})
 			return table, err
 		})
+	if err != nil {
+		return err
+	}
+	return p.usePods(set)
 }
 
 // announce prints the addresses that are new.

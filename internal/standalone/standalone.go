@@ -2,6 +2,7 @@ package standalone
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,6 +21,7 @@ import (
 	"github.com/sidestep-dev/sidestep/channel/egress"
 	"github.com/sidestep-dev/sidestep/channel/ingress"
 	"github.com/sidestep-dev/sidestep/claimcheck"
+	"github.com/sidestep-dev/sidestep/colocate"
 	"github.com/sidestep-dev/sidestep/internal/budget"
 	"github.com/sidestep-dev/sidestep/internal/telemetry"
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
@@ -48,6 +50,8 @@ type process struct {
 	claims     *claimStores
 	payloads   *channel.Claims
 	sender     *egress.Client
+	slipKey    ed25519.PrivateKey // nil: none
+	pods       *colocate.Pods     // nil: none
 	dispatcher *channel.Dispatcher
 	lifecycle  *lifecycle
 	ready      readiness
@@ -77,10 +81,8 @@ func Run(ctx context.Context, c Config) (err error) {
 	if p.set, err = manifest.Load(c.Paths); err != nil {
 		return err
 	}
-	if c.SlipKey != "" {
-		if err := ensureSlipKey(c.SlipKey); err != nil {
-			return err
-		}
+	if err = p.readSlipKey(); err != nil {
+		return err
 	}
 	var undo closers
 	defer func() { err = errors.Join(err, undo.close()) }()
@@ -148,6 +150,9 @@ func (p *process) open(ctx context.Context, undo *closers) (err error) {
 	}
 	p.sender = egress.New(egress.Config{MaxReplyBytes: p.maxBody(), Payloads: p.payloads})
 	undo.add(func() error { p.sender.Close(); return nil })
+	if err = p.openPods(undo); err != nil {
+		return err
+	}
 	return p.openDispatcher()
 }
 
@@ -173,7 +178,12 @@ func (p *process) openDispatcher() (err error) {
 	}
 	p.bytes = budget.New(total)
 	p.metrics = telemetry.New(p.registry, &p.hops)
+	var pods channel.Pods // not one that is a nil *colocate.Pods
+	if p.pods != nil {
+		pods = p.pods
+	}
 	p.dispatcher, err = channel.New(channel.Config{
+		Pods:            pods,
 		Backend:         p.backend,
 		Sender:          p.sender,
 		Key:             p.state.Key,

@@ -52,6 +52,9 @@ type HopLine struct {
 	Attempt      int           `json:"attempt"`
 	Status       int           `json:"status"`
 	Error        string        `json:"error,omitempty"`
+	// Pod ran the step; Spilled is why the event had been given back.
+	Pod     string `json:"pod,omitempty"`
+	Spilled string `json:"spilled,omitempty"`
 	// Missed hops before this one.
 	Missed int64 `json:"missed,omitempty"`
 }
@@ -66,6 +69,7 @@ func (s *Hops) hop(h *channel.Hop) {
 		Leg: h.Leg.String(), Travel: h.Travel.String(),
 		Namespace: h.Channel.Namespace, Channel: h.Channel.Name, Subscription: h.Subscription.Name,
 		Dest: h.Dest, Attempt: h.Result.Attempts, Status: h.Result.Status,
+		Pod: h.Pod, Spilled: h.Spilled.String(),
 	}
 	if h.Result.Err != nil {
 		l.Error = h.Result.Err.Error()

@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sidestep-dev/sidestep/channel"
+	"github.com/sidestep-dev/sidestep/colocate/balance"
 )
 
 // The backends of this version.
@@ -44,6 +45,8 @@ type Dispatch struct {
 	// CheckpointAfter bounds the work at risk. 0: the engine's default;
 	// negative (0s in the file): every hop is stored.
 	CheckpointAfter time.Duration
+	// Routing chooses among the pods that hold the same steps.
+	Routing balance.Policy
 	// DrainOnDelete is how long what was removed may take to finish.
 	DrainOnDelete time.Duration
 }
@@ -126,7 +129,7 @@ func dispatch(v value, d *Dispatch) {
 	v.object(fields{
 		"maxInFlight": func(v value) { d.MaxInFlight = int(v.integer(1, 65536)) },
 		"byteBudget":  func(v value) { d.ByteBudget = byteCount(v, 1<<20) },
-		"routing":     unavailable("a choice of replicas is not available in this version"),
+		"routing":     func(v value) { d.Routing = routing(v) },
 		"shortCircuit": func(v value) {
 			d.ShortCircuit = shortCircuits()[v.oneOf("Colocated", "Always", "Never")]
 		},
@@ -137,6 +140,12 @@ func dispatch(v value, d *Dispatch) {
 		},
 		"drainOnDelete": func(v value) { d.DrainOnDelete = goDuration(v, 0) },
 	})
+}
+
+func routing(v value) balance.Policy {
+	// oneOf has reported what is none; the default stands for it.
+	p, _ := balance.ParsePolicy(v.oneOf("least-request", "round-robin", "weighted", "maglev")) //nolint:errcheck // see above
+	return p
 }
 
 func unavailable(why string) func(value) {

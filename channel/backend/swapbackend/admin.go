@@ -64,6 +64,7 @@ func (b *Backend) DeleteLog(ctx context.Context, log string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.places, log)
+	delete(b.former, log)
 	return nil
 }
 
@@ -192,11 +193,15 @@ func (b *Backend) Forget(ctx context.Context, log, member string) error {
 	return nil
 }
 
-// Joined tells whether all open subscriptions of a log receive from each place that
-// they are to receive from now.
+// Joined tells whether this process is where the log's place says: all open
+// subscriptions receive from it, and nobody publishes by a former one.
 func (b *Backend) Joined(log string) bool {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.held(log) {
+		return false
+	}
+	delete(b.former, log)
 	for s := range b.subs[log] {
 		if !s.joined() {
 			return false

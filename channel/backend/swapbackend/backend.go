@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
 )
@@ -27,7 +28,8 @@ type Backend struct {
 
 	mu      sync.RWMutex
 	members map[string]backend.Backend
-	places  map[string]Place // of logs where it is not {Home: home(log)}
+	places  map[string]*placed
+	former  map[string][]*placed // places that somebody may still publish by
 	subs    map[string]map[*subscription]struct{}
 	closed  bool
 }
@@ -42,7 +44,8 @@ func New(c Config) *Backend {
 	return &Backend{
 		home: c.Home, logger: c.Logger,
 		members: make(map[string]backend.Backend),
-		places:  make(map[string]Place),
+		places:  make(map[string]*placed),
+		former:  make(map[string][]*placed),
 		subs:    make(map[string]map[*subscription]struct{}),
 	}
 }
@@ -72,7 +75,7 @@ func (b *Backend) Remove(ctx context.Context, name string) error {
 		return nil
 	}
 	for log, p := range b.places {
-		if slices.Contains(p.all(), name) {
+		if slices.Contains(p.place.all(), name) && p.place.named {
 			b.mu.Unlock()
 			return fmt.Errorf("remove backend %q: log %s is there", name, log)
 		}
@@ -104,11 +107,21 @@ func (b *Backend) Set(log string, p Place) error {
 	if err := p.check(func(name string) bool { return b.members[name] != nil }); err != nil {
 		return fmt.Errorf("place log %s: %w", log, err)
 	}
-	b.places[log] = p
+	p.named = true
+	if old := b.places[log]; old != nil && old.publishers.Load() > 0 {
+		b.former[log] = append(b.former[log], old)
+	}
+	b.places[log] = &placed{place: p}
 	for s := range b.subs[log] {
 		s.follow()
 	}
 	return nil
+}
+
+// placed is a place, and how many publish by it.
+type placed struct {
+	place      Place
+	publishers atomic.Int64
 }
 
 // Place is where a log is.
@@ -120,10 +133,40 @@ func (b *Backend) Place(log string) Place {
 
 // place is called with b.mu held.
 func (b *Backend) place(log string) Place {
-	if p, ok := b.places[log]; ok {
-		return p
+	if p := b.places[log]; p != nil {
+		return p.place
 	}
 	return Place{Home: b.home(log)}
+}
+
+// hold returns where a log is, for one who is to publish by it and to let go then.
+// Joined waits for that: who took too long could publish to a log that has come back meanwhile
+// to where it was, in front of what is elsewhere.
+func (b *Backend) hold(log string) *placed {
+	b.mu.RLock()
+	p := b.places[log]
+	if p != nil {
+		p.publishers.Add(1)
+	}
+	b.mu.RUnlock()
+	if p != nil {
+		return p
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p = b.places[log]
+	if p == nil {
+		p = &placed{place: Place{Home: b.home(log)}}
+		b.places[log] = p
+	}
+	p.publishers.Add(1)
+	return p
+}
+
+// held tells whether anybody publishes by a place that the log had before. It is called
+// with b.mu held.
+func (b *Backend) held(log string) bool {
+	return slices.ContainsFunc(b.former[log], func(p *placed) bool { return p.publishers.Load() > 0 })
 }
 
 // on is a member by its name.
@@ -160,13 +203,14 @@ func (b *Backend) at(log string) ([]backend.Backend, error) {
 // moves meanwhile.
 func (b *Backend) Publish(ctx context.Context, log string, r *backend.Record) error {
 	for {
-		p := b.Place(log)
-		err := b.publish(ctx, p.Home, log, r)
-		if left(err) && p.Next != "" {
-			err = b.publish(ctx, p.Next, log, r)
+		p := b.hold(log)
+		err := b.publish(ctx, p.place.Home, log, r)
+		if left(err) && p.place.Next != "" {
+			err = b.publish(ctx, p.place.Next, log, r)
 		}
+		p.publishers.Add(-1)
 		// It may have moved since it was looked up.
-		if !left(err) || b.Place(log).Equal(p) {
+		if !left(err) || b.Place(log).Equal(p.place) {
 			return err
 		}
 	}

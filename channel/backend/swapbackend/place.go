@@ -15,6 +15,8 @@ type Place struct {
 	Former []string `json:"former,omitempty"`
 	// Ordered logs are read from one place after the other.
 	Ordered bool `json:"ordered,omitempty"`
+
+	named bool // by Set, rather than the home of a log by default
 }
 
 // all are the members that may have records, the oldest first.

@@ -1,0 +1,2 @@
+// Package kafkabackend keeps logs on Kafka.
+package kafkabackend

@@ -132,9 +132,7 @@ func (b *Backend) leave() {
 			m.s.mu.Lock()
 			m.fail(backend.ErrClosed)
 			m.s.mu.Unlock()
-			if t := m.s.withdraw(m); t != nil {
-				told = append(told, t)
-			}
+			told = append(told, m.s.withdraw(m)...)
 		})
 	}
 	b.patiently(told...)
@@ -238,19 +236,28 @@ func (b *Backend) groupsGone(ids []string) {
 	}
 }
 
+// gone is for how long a topic must be unknown, to a broker that knows the
+// catalog's, to count as deleted: brokers that start, or lag, know less.
+const gone = 3 * time.Second
+
 // locate finds the broker that leads a partition, however long that takes, until
 // over says that it is not wanted any more. nil: it is not, or the topic is gone.
 func (b *Backend) locate(p partition, over func() bool) *broker {
-	for pause := 5 * time.Millisecond; !over(); pause = min(2*pause, time.Second) {
+	var since time.Time
+	for pause := 5 * time.Millisecond; !over(); pause = min(2*pause, 500*time.Millisecond) {
 		found, err := b.cluster.leader(b.life, p)
 		if err == nil {
 			return found
 		}
-		if errors.Is(err, backend.ErrNotFound) {
-			b.cluster.forget(p.topic)
-			if pause > 500*time.Millisecond {
-				return nil // for more than a second nobody knew it
-			}
+		b.cluster.forget(p.topic)
+		if !errors.Is(err, backend.ErrNotFound) {
+			since = time.Time{}
+		} else if _, err := b.cluster.refresh(b.life, b.catalog.tail.at.topic); err != nil {
+			since = time.Time{}
+		} else if since.IsZero() {
+			since = time.Now()
+		} else if time.Since(since) > gone {
+			return nil
 		}
 		select {
 		case <-time.After(pause):

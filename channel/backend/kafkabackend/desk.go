@@ -37,6 +37,8 @@ type desk struct {
 
 	dirty, committing bool
 	committed         chan struct{} // closed when a commit under way ends
+	waiters           []chan error  // answered when all that is known now is committed
+	heard, confirmed  int64         // acks of others, by offset in the fleet's topic
 	last              time.Time     // the last commit
 }
 
@@ -132,6 +134,22 @@ func (d *desk) begin(at []position) {
 	d.early = nil
 	d.dispatch()
 	d.update()
+	if !d.dirty {
+		d.confirm(d.heard)
+		d.answer(d.takeWaiters(), nil)
+	}
+}
+
+func (d *desk) takeWaiters() []chan error {
+	w := d.waiters
+	d.waiters = nil
+	return w
+}
+
+func (d *desk) answer(waiters []chan error, err error) {
+	for _, w := range waiters {
+		w <- err
+	}
 }
 
 func (d *desk) addCursor(index int32, p position) {
@@ -277,7 +295,8 @@ func (d *desk) acked(p place) {
 }
 
 // ackedBy: a member of another process has.
-func (d *desk) ackedBy(id remoteID, offsets map[int32][]int64) {
+func (d *desk) ackedBy(id remoteID, offsets map[int32][]int64, at int64) {
+	d.heard = at
 	r := d.remotes[id]
 	for index, all := range offsets {
 		for _, o := range all {
@@ -295,6 +314,18 @@ func (d *desk) ackedBy(id remoteID, offsets map[int32][]int64) {
 	if d.stage == active {
 		d.dispatch()
 		d.update()
+		if !d.dirty && !d.committing {
+			d.confirm(at) // it knew them all
+		}
+	}
+}
+
+// confirm tells the others that their acks up to an offset are committed.
+func (d *desk) confirm(upto int64) {
+	if upto > d.confirmed && d.stage == active {
+		d.confirmed = upto
+		d.s.confirm = upto
+		d.s.queue()
 	}
 }
 
@@ -391,6 +422,7 @@ func (d *desk) abandon() {
 	for _, c := range d.cursors {
 		c.dirty = false
 	}
+	d.answer(d.takeWaiters(), nil)
 }
 
 // grow adds partitions that the topic got later. They begin at their first record.
@@ -427,6 +459,7 @@ func (d *desk) commit() {
 	s.mu.Lock()
 	at := d.changed()
 	live := d.stage == active || d.stage == retired
+	waiters, heard := d.takeWaiters(), d.heard
 	s.mu.Unlock()
 	var err error
 	if len(at) > 0 && live {
@@ -443,6 +476,10 @@ func (d *desk) commit() {
 	close(d.committed)
 	if err != nil {
 		d.restore(at)
+		d.waiters = append(d.waiters, waiters...)
+	} else {
+		d.answer(waiters, nil)
+		d.confirm(heard)
 	}
 	if d.dirty && d.stage == active && s.b.life.Err() == nil {
 		d.soil()
@@ -469,10 +506,54 @@ func (d *desk) restore(at map[int32]position) {
 	d.dirty = d.dirty || len(at) > 0
 }
 
+// lastLoad has a desk that was retired before it had begun know the positions, if
+// there are acks to add to them and nobody leads after us who would.
+func (d *desk) lastLoad(me string) {
+	s := d.s
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
+		s.mu.Lock()
+		wanted := len(d.early) > 0 && len(d.cursors) == 0 && s.leader == ""
+		s.mu.Unlock()
+		if !wanted {
+			return
+		}
+		leaders, err := s.b.cluster.partitions(s.b.life, s.log.Topic)
+		var at []position
+		if err == nil {
+			at, err = s.b.positions(s.b.life, s.log, s.group, len(leaders))
+		}
+		if err == nil {
+			s.mu.Lock()
+			for i, p := range at {
+				d.addCursor(int32(i), p)
+			}
+			for _, p := range d.early {
+				d.settle(p)
+			}
+			d.early = nil
+			s.mu.Unlock()
+			return
+		}
+		select {
+		case <-time.After(pause):
+		case <-s.b.life.Done():
+			return
+		}
+		if errors.Is(err, backend.ErrNotFound) || !s.b.fleet.is(me) {
+			return
+		}
+	}
+}
+
 // commitLast commits what a retired desk knows, until that has succeeded or
 // is another's business.
 func (d *desk) commitLast(me string) {
 	s := d.s
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		d.answer(d.takeWaiters(), nil)
+	}()
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		s.mu.Lock()
 		committing, committed := d.committing, d.committed
@@ -501,10 +582,7 @@ func (d *desk) commitLast(me string) {
 		s.mu.Lock()
 		d.restore(at)
 		s.mu.Unlock()
-		s.b.fleet.mu.Lock()
-		same := s.b.fleet.me == me
-		s.b.fleet.mu.Unlock()
-		if !same {
+		if !s.b.fleet.is(me) {
 			return
 		}
 		select {

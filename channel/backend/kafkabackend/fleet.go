@@ -99,6 +99,7 @@ type message struct {
 	Member   uint64            `json:"member,omitempty"`
 	Again    bool              `json:"again,omitempty"`
 	Offsets  map[int32][]int64 `json:"offsets,omitempty"`
+	Upto     int64             `json:"upto,omitempty"`
 	At       int64             `json:"at"` // the offset up to which the sender had read
 
 	from string     // the peer as which it is said: it is void as another
@@ -123,6 +124,7 @@ const (
 	msgHello    = "hello"    // to a group's leader: members and what they hold
 	msgGrant    = "grant"    // from the leader: records for a member
 	msgAck      = "ack"      // to the leader
+	msgConfirm  = "confirm"  // from the leader: acks are committed
 	msgDrop     = "drop"     // to the leader: a member is gone
 )
 
@@ -646,6 +648,13 @@ func (f *fleet) progress(g string) {
 			s.progress()
 		}
 	}
+}
+
+// is: we are still who we were.
+func (f *fleet) is(me string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.me == me
 }
 
 // quiet: we are in no group, and owe nothing.

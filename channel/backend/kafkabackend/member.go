@@ -184,11 +184,7 @@ func (m *member) stop(why error) {
 	s.mu.Lock()
 	m.fail(why)
 	s.mu.Unlock()
-	told := s.withdraw(m)
-	if told == nil {
-		return
-	}
-	s.b.patiently(told)
+	s.b.patiently(s.withdraw(m)...)
 }
 
 // grantReader reads what the leader of another process gave to a member.

@@ -25,14 +25,27 @@ type share struct {
 	status  shareStatus
 	members []*member
 	leader  string
-	since   int64 // the leader's term began, or ours with it, at this offset
-	desk    *desk // ours, if we lead
-	err     error // the group has ended
+	since   int64      // the leader's term began, or ours with it, at this offset
+	desk    *desk      // ours, if we lead
+	err     error      // the group has ended
+	exited  chan error // answered when the others can read that we have no members
 
 	// What is to be said, and is, by flush.
-	acks   map[uint64]map[int32][]int64
-	grants map[*remote]*message
-	queued bool
+	acks    map[uint64]map[int32][]int64
+	grants  map[*remote]*message
+	confirm int64 // acks up to this offset of the fleet's topic are committed
+	queued  bool
+
+	// Acks to a leader elsewhere, until it has committed them. The next leader
+	// is told again: the former one may have died before it had.
+	unconfirmed []unconfirmed
+	waiting     []chan error // answered when there are none
+}
+
+type unconfirmed struct {
+	member  uint64
+	offsets map[int32][]int64
+	at      int64 // where in the fleet's topic; -1: on its way there
 }
 
 // shareStatus is what the other processes know of our being a member.
@@ -103,10 +116,22 @@ func (s *share) reset() {
 	defer s.mu.Unlock()
 	s.retire()
 	s.status, s.leader = out, ""
-	s.acks, s.grants = nil, nil
+	s.acks, s.grants, s.unconfirmed = nil, nil, nil
+	s.settled()
 	for _, m := range s.members {
 		m.void()
 	}
+}
+
+// settled answers who waits for acks to be committed, if all are.
+func (s *share) settled() {
+	if len(s.unconfirmed) > 0 || len(s.acks) > 0 {
+		return
+	}
+	for _, w := range s.waiting {
+		w <- nil
+	}
+	s.waiting = nil
 }
 
 // retire ends our desk.
@@ -140,8 +165,8 @@ func (s *share) change(now, entered, exited string) {
 		f.c.group.Go(func() { s.finish(d, me) })
 	case before != me && now == me:
 		s.since = f.applied
-		s.flushAcks() // to the former leader; or rather to us, now
 		s.desk = newDesk(s)
+		s.keepAcks()
 		for id := range f.members[s.group.ID] {
 			if id != me {
 				s.desk.awaited[id] = true
@@ -151,9 +176,10 @@ func (s *share) change(now, entered, exited string) {
 		s.desk.gone(exited)
 	case now != me && now != "" && s.status == in && (now != before || entered == me):
 		s.since = f.applied
-		s.flushAcks()
+		s.repeatAcks()
 		f.say(s.hello())
 	}
+	s.exitIfIdle()
 	if s.status == out && len(s.members) > 0 && s.err == nil && f.state == partOf {
 		s.status = entering // one came while we were on the way out
 		f.say(message{Kind: msgEnter, Groups: []string{s.group.ID}})
@@ -162,6 +188,7 @@ func (s *share) change(now, entered, exited string) {
 
 // finish commits what we knew as the leader, and lets the next one begin.
 func (s *share) finish(d *desk, me string) {
+	d.lastLoad(me)
 	d.commitLast(me)
 	f := s.b.fleet
 	f.mu.Lock()
@@ -171,9 +198,12 @@ func (s *share) finish(d *desk, me string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(d.early) > 0 { // it never began: the next one must know
+		f.say(message{Kind: msgAck, Group: s.group.ID, Offsets: byPartition(d.early)})
+	}
 	f.say(message{Kind: msgFinal, Group: s.group.ID})
 	if s.leader != "" && s.leader != me && s.status == in {
-		s.flushAcks()
+		s.repeatAcks()
 		f.say(s.hello())
 	}
 }
@@ -200,6 +230,22 @@ func (s *share) hear(from string, m *message) {
 		}
 		return
 	}
+	if from == f.me && m.Kind == msgAck {
+		for i := range s.unconfirmed {
+			if u := &s.unconfirmed[i]; u.at < 0 {
+				u.at = f.applied
+				break
+			}
+		}
+	}
+	if m.Kind == msgConfirm {
+		if from == s.leader && from != f.me {
+			s.unconfirmed = slices.DeleteFunc(s.unconfirmed, func(u unconfirmed) bool { return u.at >= 0 && u.at <= m.Upto })
+			s.settled()
+			s.exitIfIdle()
+		}
+		return
+	}
 	d := s.desk
 	if d == nil {
 		return
@@ -218,7 +264,7 @@ func (s *share) hear(from string, m *message) {
 			s.b.crew.Go(d.load)
 		}
 	case msgAck:
-		d.ackedBy(remoteID{from, m.Member}, m.Offsets)
+		d.ackedBy(remoteID{from, m.Member}, m.Offsets, f.applied)
 	case msgDrop:
 		d.dropped(remoteID{from, m.Member})
 	}
@@ -273,6 +319,10 @@ func (s *share) flush() {
 		f.say(*m)
 	}
 	clear(s.grants)
+	if s.confirm > 0 && s.desk != nil {
+		f.say(message{Kind: msgConfirm, Group: s.group.ID, Upto: s.confirm})
+	}
+	s.confirm = 0
 }
 
 // flushAcks is part of everything that is said to a leader, so that no ack comes
@@ -280,13 +330,58 @@ func (s *share) flush() {
 func (s *share) flushAcks() {
 	for id, offsets := range s.acks {
 		s.b.fleet.say(message{Kind: msgAck, Group: s.group.ID, Member: id, Offsets: offsets})
+		s.unconfirmed = append(s.unconfirmed, unconfirmed{id, offsets, -1})
 	}
 	s.acks = nil
 }
 
-// withdraw ends a member, and our part if it was the last one. It returns a
-// channel that is closed when the others know, nil: they need not.
-func (s *share) withdraw(m *member) (told chan error) {
+// repeatAcks tells a new leader what the former one may not have committed.
+func (s *share) repeatAcks() {
+	s.flushAcks()
+	for i := range s.unconfirmed {
+		if u := s.unconfirmed[i]; u.at >= 0 {
+			s.unconfirmed[i].offsets = nil // and it is dropped below
+			s.b.fleet.say(message{Kind: msgAck, Group: s.group.ID, Member: u.member, Offsets: u.offsets})
+			u.at = -1
+			s.unconfirmed = append(s.unconfirmed, u)
+		}
+	}
+	s.unconfirmed = slices.DeleteFunc(s.unconfirmed, func(u unconfirmed) bool { return u.offsets == nil })
+}
+
+// keepAcks is for when we are the new leader ourselves.
+func (s *share) keepAcks() {
+	for _, u := range s.unconfirmed {
+		s.desk.early = appendPlaces(s.desk.early, u.offsets)
+	}
+	for _, offsets := range s.acks {
+		s.desk.early = appendPlaces(s.desk.early, offsets)
+	}
+	s.acks, s.unconfirmed = nil, nil
+	s.desk.waiters = append(s.desk.waiters, s.waiting...)
+	s.waiting = nil
+}
+
+func byPartition(places []place) map[int32][]int64 {
+	m := make(map[int32][]int64)
+	for _, p := range places {
+		m[p.partition] = append(m[p.partition], p.offset)
+	}
+	return m
+}
+
+func appendPlaces(to []place, offsets map[int32][]int64) []place {
+	for p, all := range offsets {
+		for _, o := range all {
+			to = append(to, place{p, o})
+		}
+	}
+	return to
+}
+
+// withdraw ends a member, and our part if it was the last one. What it returns is
+// answered when the others know, and when all that it acked is committed.
+func (s *share) withdraw(m *member) (told []chan error) {
 	f := s.b.fleet
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -297,23 +392,44 @@ func (s *share) withdraw(m *member) (told chan error) {
 		return nil
 	}
 	s.members = slices.Delete(s.members, i, i+1)
-	if s.desk != nil {
+	wait := func() chan error {
+		w := make(chan error, 1)
+		told = append(told, w)
+		return w
+	}
+	switch {
+	case s.desk != nil:
 		s.desk.left(m)
-	} else if s.status == in {
+		if s.desk.dirty || s.desk.committing || s.desk.stage != active {
+			s.desk.waiters = append(s.desk.waiters, wait())
+		}
+	case s.status == in:
 		s.flushAcks()
-		told = make(chan error, 1)
-		f.say(message{Kind: msgDrop, Group: s.group.ID, Member: m.id, done: told})
+		f.say(message{Kind: msgDrop, Group: s.group.ID, Member: m.id, done: wait()})
+		if len(s.unconfirmed) > 0 {
+			s.waiting = append(s.waiting, wait())
+		}
 	}
 	m.void()
-	if len(s.members) == 0 && (s.status == in || s.status == entering) && f.state == partOf {
-		s.status = exiting
-		told = make(chan error, 1)
-		f.say(message{Kind: msgExit, Groups: []string{s.group.ID}, done: told})
+	if s.exitIfIdle(); s.status == exiting {
+		told = append(told, s.exited)
 	}
 	if len(s.members) == 0 && s.status == out {
 		delete(f.shares, s.group.ID)
 	}
 	return told
+}
+
+// exitIfIdle ends our part in the group when there is nothing left to do.
+func (s *share) exitIfIdle() {
+	f := s.b.fleet
+	if len(s.members) > 0 || (s.status != in && s.status != entering) || f.state != partOf ||
+		(s.desk == nil && (len(s.unconfirmed) > 0 || len(s.acks) > 0)) {
+		return
+	}
+	s.status = exiting
+	s.exited = make(chan error, 1)
+	f.say(message{Kind: msgExit, Groups: []string{s.group.ID}, done: s.exited})
 }
 
 // end is for a group that is no more.
@@ -334,10 +450,9 @@ func (s *share) end(why error) {
 		m.void()
 		m.fail(s.err)
 	}
-	if s.status == in || s.status == entering {
-		s.status = exiting
-		f.say(message{Kind: msgExit, Groups: []string{s.group.ID}})
-	} else if s.status == out {
+	s.acks, s.unconfirmed = nil, nil
+	s.settled()
+	if s.exitIfIdle(); s.status == out {
 		delete(f.shares, s.group.ID)
 	}
 	s.mu.Unlock()

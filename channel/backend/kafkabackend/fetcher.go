@@ -27,10 +27,9 @@ import (
 type fetcher struct {
 	b *broker
 
-	mu     sync.Mutex
-	ready  []*unit
-	lanes  []*lane
-	closed bool
+	lanes []*lane
+	mu    sync.Mutex
+	ready []*unit
 }
 
 // polls is how long the lanes' polls last when there is nothing.
@@ -86,6 +85,8 @@ func newFetcher(b *broker) *fetcher {
 	for level := range polls {
 		l := &lane{f: f, level: level, wake: make(chan struct{}, 1)}
 		f.lanes = append(f.lanes, l)
+	}
+	for _, l := range f.lanes {
 		b.c.group.Go(l.work)
 	}
 	return f

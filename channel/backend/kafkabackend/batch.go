@@ -37,6 +37,9 @@ const maxInflated = 64 << 20
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// checksum is that of a batch: CRC-32C.
+func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
+
 var errBatch = errors.New("malformed record batch")
 
 // beginBatch appends the header of a batch. endBatch completes it.
@@ -56,7 +59,7 @@ func endBatch(dst []byte, from, records int, now int64) {
 		b[i] = 0xff
 	}
 	binary.BigEndian.PutUint32(b[batchCountAt:], uint32(records))
-	binary.BigEndian.PutUint32(b[batchCRCAt:], crc32.Checksum(b[batchAttrAt:], castagnoli))
+	binary.BigEndian.PutUint32(b[batchCRCAt:], checksum(b[batchAttrAt:]))
 }
 
 // wireHeader is a header of a record, as it travels.
@@ -102,7 +105,7 @@ func (r *batchReader) next() bool {
 	}
 	b := r.rest[:length]
 	r.rest = r.rest[length:]
-	if crc32.Checksum(b[batchAttrAt:], castagnoli) != binary.BigEndian.Uint32(b[batchCRCAt:]) {
+	if checksum(b[batchAttrAt:]) != binary.BigEndian.Uint32(b[batchCRCAt:]) {
 		r.err = fmt.Errorf("checksum: %w", errBatch)
 		return false
 	}

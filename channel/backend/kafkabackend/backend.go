@@ -333,3 +333,13 @@ func (b *Backend) refreshOnce(recommit bool) {
 		s.mu.Unlock()
 	}
 }
+
+// Topic is the Kafka topic with a log's records. Other programs may read it, and
+// write to it, as the CloudEvents Kafka protocol binding says.
+func (b *Backend) Topic(ctx context.Context, log string) (string, error) {
+	e, err := b.catalog.find(ctx, log)
+	if err != nil {
+		return "", failure(fmt.Sprintf("find the topic of log %q", log), err)
+	}
+	return e.Topic, nil
+}

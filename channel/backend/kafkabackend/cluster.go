@@ -345,13 +345,13 @@ func (c *cluster) forgetCoordinator(group string) {
 // at calls do until it does not say any more that another broker is to be
 // asked, or that the cluster is at work.
 func (c *cluster) at(ctx context.Context, topic string, do func() error) error {
+	err := do()
+	if err == nil || !moved(err) {
+		return err
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("no leader within %v", c.timeout))
 	defer cancel()
-	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
-		err := do()
-		if err == nil || !moved(err) {
-			return err
-		}
+	for pause := 5 * time.Millisecond; moved(err); pause = min(2*pause, 200*time.Millisecond) {
 		c.forget(topic)
 		select {
 		case <-time.After(pause):
@@ -360,7 +360,9 @@ func (c *cluster) at(ctx context.Context, topic string, do func() error) error {
 		case <-c.life.Done():
 			return backend.ErrClosed
 		}
+		err = do()
 	}
+	return err
 }
 
 // Timestamps that mean something to ListOffsets.

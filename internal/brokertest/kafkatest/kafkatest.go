@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/sidestep-dev/sidestep/internal/kafkabroker"
 )
 
@@ -77,6 +79,11 @@ func Shared(t testing.TB) *Broker {
 		t.Fatal(shared.err)
 	}
 	return &Broker{Address: shared.broker.Address, b: shared.broker}
+}
+
+// SharedRuns has goleak pass over the goroutine that waits for the shared broker.
+func SharedRuns() goleak.Option {
+	return goleak.IgnoreAnyFunction("github.com/sidestep-dev/sidestep/internal/kafkabroker.(*Broker).start.func1")
 }
 
 // Start returns a broker for one test.

@@ -12,10 +12,10 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 MODULES := hack/bench hack/conformance hack/s3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run build test test-long lint fuzz bench-hop bench-scale bench generate clean
+.PHONY: help demo run build test test-long lint fuzz bench-hop bench-scale bench-backend bench generate clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 demo: ## send real events through the sample flows, print their ways, exit
 	@$(GO) run ./hack/demo
@@ -29,6 +29,7 @@ build: ## build bin/dispatcher
 test: ## every test, with the race detector, in random order
 	$(GO) test -race -shuffle=on -timeout 20m ./...
 	@for m in $(MODULES); do echo "$(GO) -C $$m test ./..."; $(GO) -C $$m test -race -shuffle=on -timeout 20m ./... || exit 1; done
+	@hack/kafka which
 
 test-long: ## the tests that kill processes, with larger counts (about 20 minutes)
 	SIDESTEP_LONG=1 $(GO) test -count=1 -timeout 60m -v ./cmd/dispatcher/
@@ -50,6 +51,9 @@ bench-hop: ## compare hops and throughput side by side (about 10 minutes); write
 
 bench-scale: ## measure 5,000 channels in one process (about 5 minutes); writes docs/perf.md
 	$(GO) -C hack/bench run ./scale -write $(CURDIR)/docs/perf.md
+
+bench-backend: ## compare the Kafka backend with franz-go on one broker (about 5 minutes); writes docs/perf.md
+	$(GO) -C hack/bench run ./backend -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
 
 bench: ## the microbenchmarks, with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./channel/...

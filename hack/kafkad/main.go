@@ -4,6 +4,7 @@
 //	kafkad up        start it, unless it runs, and print its address
 //	kafkad address   print its address
 //	kafkad down      end it and remove what it stored
+//	kafkad which     say which broker tests use, or why none
 package main
 
 import (
@@ -34,6 +35,9 @@ func run(args []string) error {
 		return s.up()
 	case "down":
 		return s.down()
+	case "which":
+		fmt.Println("Kafka tests:", which())
+		return nil
 	case "address":
 		address, _, err := s.running()
 		if err == nil {
@@ -41,7 +45,7 @@ func run(args []string) error {
 		}
 		return err
 	}
-	return errors.New("usage: hack/kafka up | down | address")
+	return errors.New("usage: hack/kafka up | down | address | which")
 }
 
 // state is the folder with the broker's data and a file that says where it is.
@@ -102,4 +106,15 @@ func (s state) down() error {
 		}
 	}
 	return os.RemoveAll(string(s))
+}
+
+// which broker do tests use? As package kafkatest decides it.
+func which() string {
+	if address := os.Getenv("SIDESTEP_KAFKA"); address != "" {
+		return "ran on the broker at " + address + " (SIDESTEP_KAFKA), and on kfake"
+	}
+	if err := kafkabroker.Available(); err != nil {
+		return "ran on kfake ONLY, and were skipped where that does not do: " + err.Error()
+	}
+	return "ran on Apache Kafka " + kafkabroker.Version + ", started for them, and on kfake"
 }

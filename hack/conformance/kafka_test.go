@@ -157,8 +157,10 @@ func TestEventsAreReadByTheSDKsKafkaClient(t *testing.T) {
 			ID: want.ID(), Source: want.Source(), Type: want.Type(), SpecVersion: want.SpecVersion(),
 			DataContentType: want.DataContentType(), Data: want.Data(),
 			Attributes: []event.Attribute{
-				{Name: "subject", Value: want.Subject()}, {Name: "time", Value: want.Time().Format(time.RFC3339Nano)},
-				{Name: "partitionkey", Value: "key"}, {Name: "extra", Value: "a b"},
+				{Name: "subject", Value: want.Subject()},
+				{Name: "time", Value: want.Time().Format(time.RFC3339Nano)},
+				{Name: "partitionkey", Value: "key"},
+				{Name: "extra", Value: "a b"},
 			},
 		}
 		r := event.ToRecord(e)

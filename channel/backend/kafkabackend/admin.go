@@ -35,8 +35,11 @@ func (b *Backend) ensureLog(ctx context.Context, l backend.Log) (*logEntry, erro
 		if _, err := b.cluster.partitions(ctx, e.Topic); err == nil || !errors.Is(err, backend.ErrNotFound) {
 			return e, err
 		}
-		if !b.vanished(e) {
-			return e, b.life.Err()
+		if !b.vanished(ctx, e) {
+			if err := b.check(ctx); err != nil {
+				return nil, err
+			}
+			return e, nil
 		}
 		if err := b.deleteLog(ctx, e); err != nil {
 			return nil, err
@@ -214,7 +217,7 @@ func (b *Backend) ends(ctx context.Context, l *logEntry) ([]int64, error) {
 // partitionsOf a log. A topic that is new may not be known everywhere.
 func (b *Backend) partitionsOf(ctx context.Context, l *logEntry) ([]partition, error) {
 	leaders, err := b.cluster.partitions(ctx, l.Topic)
-	if errors.Is(err, backend.ErrNotFound) && !b.vanished(l) {
+	if errors.Is(err, backend.ErrNotFound) && !b.vanished(ctx, l) {
 		leaders, err = b.cluster.partitions(ctx, l.Topic)
 	}
 	if err != nil {

@@ -26,7 +26,6 @@ type Backend struct {
 	making  batcher[*making]
 	expired atomic.Int64
 	ids     atomic.Uint64
-	turns   atomic.Uint32
 
 	closing sync.Once
 	closed  chan struct{}
@@ -63,6 +62,7 @@ func Connect(ctx context.Context, c Config) (*Backend, error) {
 	b.catalog.gone = b.groupsGone
 	b.fleet = newFleet(b, b.cluster, c.AckWait, c.Logger)
 	b.fleet.tail = newTail(b.cluster, c.Prefix+".fleet", c.Logger, b.fleet.apply)
+	b.fleet.tail.skipped = b.fleet.skipped
 	b.commits = batcher[*desk]{lanes: commitLanes, most: 1, group: b.crew, run: func(d []*desk) { d[0].commit() }}
 	b.flush = batcher[*share]{lanes: 1, most: 1, group: b.crew, run: func(s []*share) { s[0].flush() }}
 	b.making = batcher[*making]{lanes: 2, most: perRequest / 5, group: b.crew, run: b.makeTopics}
@@ -269,8 +269,9 @@ func (b *Backend) locate(p partition, over func() bool) *broker {
 }
 
 // vanished: nobody has known the log's topic for a while.
-func (b *Backend) vanished(l *logEntry) bool {
-	return b.locate(partition{l.Topic, 0}, func() bool { return false }) == nil && b.life.Err() == nil
+func (b *Backend) vanished(ctx context.Context, l *logEntry) bool {
+	over := func() bool { return ctx.Err() != nil }
+	return b.locate(partition{l.Topic, 0}, over) == nil && ctx.Err() == nil && b.life.Err() == nil
 }
 
 // refresh looks for partitions that were added, and commits anew what has long

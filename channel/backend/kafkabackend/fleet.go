@@ -80,54 +80,6 @@ const (
 	mostMissed = beats + 1
 )
 
-// envelope is one record of the topic: what a peer says at once.
-type envelope struct {
-	From     string    `json:"from"`
-	Seq      uint64    `json:"seq"`
-	Messages []message `json:"messages"`
-}
-
-// message is one of them. Kind says which fields matter.
-type message struct {
-	Kind     string            `json:"kind"`
-	Peer     string            `json:"peer,omitempty"`
-	Instance string            `json:"instance,omitempty"`
-	Groups   []string          `json:"groups,omitempty"`
-	Owed     []string          `json:"owed,omitempty"`
-	Group    string            `json:"group,omitempty"`
-	Members  []memberReport    `json:"members,omitempty"`
-	Member   uint64            `json:"member,omitempty"`
-	Again    bool              `json:"again,omitempty"`
-	Offsets  map[int32][]int64 `json:"offsets,omitempty"`
-	Upto     int64             `json:"upto,omitempty"`
-	At       int64             `json:"at"` // the offset up to which the sender had read
-
-	from string     // the peer as which it is said: it is void as another
-	done chan error // if set, answered when it is stored
-}
-
-type memberReport struct {
-	ID     uint64            `json:"id"`
-	Window int               `json:"window"`
-	Held   map[int32][]int64 `json:"held,omitempty"`
-}
-
-const (
-	msgJoin     = "join"
-	msgBeat     = "beat"
-	msgLeave    = "leave"
-	msgExpel    = "expel"
-	msgAnnounce = "announce" // all groups of the sender; the answer to a join
-	msgEnter    = "enter"    // the sender has members of these groups
-	msgExit     = "exit"     // and now has none
-	msgFinal    = "final"    // the former leader has committed
-	msgHello    = "hello"    // to a group's leader: members and what they hold
-	msgGrant    = "grant"    // from the leader: records for a member
-	msgAck      = "ack"      // to the leader
-	msgConfirm  = "confirm"  // from the leader: acks are committed
-	msgDrop     = "drop"     // to the leader: a member is gone
-)
-
 func newFleet(b *Backend, c *cluster, ackWait time.Duration, log *slog.Logger) *fleet {
 	f := &fleet{
 		b: b, c: c, ackWait: ackWait, log: log, ready: make(chan struct{}), lease: make(chan struct{}),
@@ -138,72 +90,13 @@ func newFleet(b *Backend, c *cluster, ackWait time.Duration, log *slog.Logger) *
 	return f
 }
 
-// say sends messages, in order, as who we are now. The lock is held.
-func (f *fleet) say(m ...message) {
-	for i := range m {
-		m[i].from, m[i].At = f.me, f.applied
-	}
-	f.out.add(m...)
-}
-
-// tell is say for those who do not hold the lock.
-func (f *fleet) tell(m ...message) {
+// skipped: messages were removed before we read them. Who does not know what was
+// said is not part of it.
+func (f *fleet) skipped(to int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.say(m...)
-}
-
-// transmit stores messages until that has succeeded, or their sender is no more.
-// Being stored twice does no harm: the sequence number is the same.
-func (f *fleet) transmit(all []message) {
-	for len(all) > 0 {
-		n := 1
-		for n < len(all) && all[n].from == all[0].from {
-			n++
-		}
-		err := f.transmitAs(all[0].from, all[:n])
-		for i := range all[:n] {
-			if all[i].done != nil {
-				all[i].done <- err
-			}
-		}
-		all = all[n:]
-	}
-}
-
-func (f *fleet) transmitAs(me string, m []message) error {
-	f.mu.Lock()
-	if f.me != me {
-		f.mu.Unlock()
-		return backend.ErrUnavailable // said by who we were
-	}
-	f.seq++
-	seq := f.seq
-	e := envelope{From: me, Seq: seq, Messages: m}
-	f.mu.Unlock()
-	value, err := json.Marshal(&e)
-	if err != nil {
-		return err
-	}
-	batch := beginBatch(nil)
-	batch = appendWire(batch, 0, nil, value)
-	endBatch(batch, 0, 1, time.Now().UnixMilli())
-	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
-		f.mu.Lock()
-		if f.me != me {
-			f.mu.Unlock()
-			return backend.ErrUnavailable
-		}
-		f.sent[seq] = time.Now()
-		f.mu.Unlock()
-		if _, _, err := f.c.store(f.c.life, f.tail.at, batch); err == nil {
-			return nil
-		}
-		select {
-		case <-time.After(pause):
-		case <-f.c.life.Done():
-			return backend.ErrClosed
-		}
+	if f.applied = to; f.peers[f.me] != nil {
+		f.remove(f.me)
 	}
 }
 
@@ -397,20 +290,6 @@ func (f *fleet) applyJoin(e *envelope, m *message, now int64) {
 	}
 }
 
-// announce tells a new peer of our groups.
-func (f *fleet) announce() {
-	m := message{Kind: msgAnnounce}
-	for g := range f.peers[f.me].groups {
-		m.Groups = append(m.Groups, g)
-	}
-	for g, who := range f.owed {
-		if who[f.me] {
-			m.Owed = append(m.Owed, g)
-		}
-	}
-	f.say(m)
-}
-
 func (f *fleet) applyMessage(p *peer, m *message, offset int64) {
 	switch m.Kind {
 	case msgBeat:
@@ -441,36 +320,6 @@ func (f *fleet) applyMessage(p *peer, m *message, offset int64) {
 			s.hear(p.id, m)
 		}
 	}
-}
-
-// undo remembers what a peer ended that may come in its announcement still.
-func (f *fleet) undo(p *peer, kind, group string, offset int64) {
-	if p.announced {
-		return
-	}
-	if p.undone == nil {
-		p.undone = make(map[string]int64)
-	}
-	p.undone[kind+group] = offset
-}
-
-// announced: a peer has told what it is in. What it says is as of m.At.
-func (f *fleet) announced(p *peer, m *message) {
-	if p.announced || m.At < f.start {
-		return
-	}
-	for _, g := range m.Groups {
-		if at, ok := p.undone[msgExit+g]; !ok || at < m.At {
-			f.enter(p, g)
-		}
-	}
-	for _, g := range m.Owed {
-		if at, ok := p.undone[msgFinal+g]; !ok || at < m.At {
-			f.owe(g, p.id)
-		}
-	}
-	p.announced, p.undone = true, nil
-	f.settle()
 }
 
 // countMissed: one more beat of ours that others were silent for.

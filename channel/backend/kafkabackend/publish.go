@@ -47,7 +47,7 @@ func (b *Backend) publishAnew(ctx context.Context, log string, r *backend.Record
 		return err
 	}
 	// Its topic is new to this broker, or somebody deleted it.
-	if b.vanished(e) {
+	if b.vanished(ctx, e) {
 		return fmt.Errorf("log %q: %w", log, errTopicGone)
 	}
 	return b.publish(ctx, e, r)

@@ -114,7 +114,10 @@ func (s *share) over() bool {
 func (s *share) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.retire()
+	if s.desk != nil {
+		s.desk.abandon()
+		s.desk = nil
+	}
 	s.status, s.leader = out, ""
 	s.acks, s.grants, s.unconfirmed = nil, nil, nil
 	s.settled()

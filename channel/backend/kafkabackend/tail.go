@@ -18,7 +18,9 @@ type tail struct {
 	c     *cluster
 	at    partition
 	apply func(offset int64, w *wireRecord)
-	log   *slog.Logger
+	// skipped is called when records were removed before they were read.
+	skipped func(to int64)
+	log     *slog.Logger
 
 	mu      sync.Mutex
 	next    int64 // all before it are applied
@@ -35,7 +37,7 @@ type syncWish struct {
 const tailWait = 5 * time.Second
 
 func newTail(c *cluster, topic string, log *slog.Logger, apply func(int64, *wireRecord)) *tail {
-	t := &tail{c: c, at: partition{topic, 0}, apply: apply, log: log, changed: make(chan struct{})}
+	t := &tail{c: c, at: partition{topic, 0}, apply: apply, skipped: func(int64) {}, log: log, changed: make(chan struct{})}
 	t.syncing = batcher[*syncWish]{lanes: 1, most: 1 << 20, group: c.group, run: func(wishes []*syncWish) {
 		end, err := c.offset(c.life, latest, t.at)
 		if err == nil {
@@ -169,6 +171,7 @@ func (t *tail) outOfRange(ctx context.Context) error {
 	start, err := t.c.offset(ctx, earliest, t.at)
 	if err == nil {
 		t.log.Warn("kafka: records were removed before they were read", "topic", t.at.topic, "up to", start[0])
+		t.skipped(start[0])
 		t.advance(start[0])
 	}
 	return err

@@ -64,6 +64,7 @@ func (b *Backend) makeOwnTopics(ctx context.Context) error {
 		setting{"retention.ms", strconv.FormatInt(keep.Milliseconds(), 10)},
 		setting{"segment.ms", strconv.FormatInt(keep.Milliseconds(), 10)},
 		setting{"segment.bytes", strconv.Itoa(64 << 20)},
+		setting{maxMessage, strconv.Itoa(8 << 20)},
 		setting{"message.timestamp.type", "LogAppendTime"},
 	)
 	own := map[string][]setting{b.catalog.tail.at.topic: catalog, b.fleet.tail.at.topic: fleet}

@@ -142,6 +142,21 @@ var rules = []rule{
 		of:      []string{"internal/budget"}, deep: true, only: []string{std},
 	},
 	{
+		name:    "only tests and developers' tools run a Kafka broker",
+		instead: "connect to one that runs, with kafkabackend",
+		of:      []string{"..."}, except: []string{"hack/...", "internal/brokertest/..."}, never: []string{"internal/kafkabroker/..."},
+	},
+	{
+		name:    "Kafka's client library stays in the Kafka backend",
+		instead: "say it in terms of channel/backend",
+		of:      []string{"..."}, except: []string{"channel/backend/kafkabackend/..."}, never: []string{"github.com/segmentio/kafka-go/..."},
+	},
+	{
+		name:    "kafkabroker needs nothing of ours",
+		instead: "keep internal/kafkabroker to starting and ending a process",
+		of:      []string{"internal/kafkabroker"}, deep: true, only: []string{std},
+	},
+	{
 		name:    "only commands run a standalone process",
 		instead: "move what is needed out of internal/standalone, down",
 		of:      []string{"..."}, except: []string{"cmd/..."}, never: []string{"internal/standalone/..."},

@@ -18,6 +18,7 @@ import (
 const (
 	BackendEmbedded = "embedded"
 	BackendNATS     = "nats"
+	BackendKafka    = "kafka"
 )
 
 // configName is the ConfigMap that configures Sidestep.
@@ -25,9 +26,12 @@ const configName = "config-sidestep"
 
 // Config is what the ConfigMap config-sidestep says.
 type Config struct {
-	// Backend is BackendEmbedded, the default, or BackendNATS.
-	Backend    string
+	// Backend is BackendEmbedded, the default, BackendNATS or BackendKafka.
+	Backend string
+	// Namespaces have a backend of their own.
+	Namespaces map[string]string
 	NATS       NATS
+	Kafka      Kafka
 	ClaimCheck ClaimCheck
 	Dispatch   Dispatch
 }
@@ -69,60 +73,50 @@ func (d *document) decodeConfigMap(root value) {
 	}
 	d.load.config = &d.meta.nameAt
 	c := &d.load.set.Config
-	var backendAt, namespacesAt value
+	chosen := make(map[string]value)
 	root.object(d.fields(fields{
 		"immutable": ignored,
 		"data": func(v value) {
 			v.object(fields{
-				"backend":     func(v value) { backendAt, c.Backend = v, backend(v) },
+				"backend":     func(v value) { c.Backend = backend(v); chosen[c.Backend] = v },
 				"nats":        func(v value) { v.embedded(func(v value) { c.NATS = nats(v) }) },
-				"kafka":       func(v value) { v.embedded(kafka) },
+				"kafka":       func(v value) { v.embedded(func(v value) { c.Kafka = kafka(v) }) },
 				"claim-check": func(v value) { v.embedded(func(v value) { claimCheck(v, &c.ClaimCheck) }) },
 				"dispatch":    func(v value) { v.embedded(func(v value) { dispatch(v, &c.Dispatch) }) },
-				"namespaces":  func(v value) { namespacesAt = v },
+				"namespaces":  func(v value) { v.embedded(func(v value) { c.Namespaces = namespaces(v, chosen) }) },
 			})
 		},
 	}))
-	if namespacesAt.doc != nil {
-		namespacesAt.embedded(func(v value) { namespaces(v, c.Backend) })
-	}
-	if c.Backend == BackendNATS && c.NATS.URL == "" && !d.broken {
-		backendAt.problem("nats needs the url of a server, in the key nats")
+	if !d.broken {
+		c.backends(chosen)
 	}
 }
 
 // backend is the one chosen, or the default after a report.
 func backend(v value) string {
 	switch s := v.str(); s {
-	case BackendEmbedded, BackendNATS:
+	case BackendEmbedded, BackendNATS, BackendKafka:
 		return s
-	case "kafka":
-		v.problem("kafka is not available in this version; use embedded or nats")
 	default:
 		if isString(v.node) {
-			v.problem("want embedded or nats, got %q", v.text())
+			v.problem("want embedded, nats or kafka, got %q", v.text())
 		}
 	}
 	return BackendEmbedded
 }
 
-// kafka checks the settings of a backend that cannot be chosen yet.
-func kafka(v value) {
-	v.object(fields{
-		"brokers": ignored, "sasl": ignored, "tls": ignored, "partitions": ignored,
-		"replicationFactor": ignored, "retention": ignored, "topicTemplate": ignored,
-	})
-}
-
-func namespaces(v value, everywhere string) {
+func namespaces(v value, chosen map[string]value) map[string]string {
+	all := make(map[string]string)
 	v.eachField(func(key string, ns value) {
 		labelName().check(ns, key)
 		ns.object(fields{"backend": func(v value) {
-			if s := v.str(); isString(v.node) && s != everywhere {
-				v.problem("a backend of its own for a namespace is not available in this version")
+			all[key] = backend(v)
+			if _, known := chosen[all[key]]; !known {
+				chosen[all[key]] = v
 			}
 		}})
 	})
+	return all
 }
 
 func dispatch(v value, d *Dispatch) {

@@ -139,7 +139,27 @@ func TestTheConfigMap(t *testing.T) {
 		want       manifest.Config
 	}{
 		{"nothing is the default", "  backend: embedded\n", defaults},
-		{"empty blocks are nothing", "  nats: \"\"\n  dispatch: |\n    # nothing\n  kafka: |\n    brokers: [a:9092]\n  namespaces: |\n    a: {backend: embedded}\n", defaults},
+		{"empty blocks are nothing", "  nats: \"\"\n  dispatch: |\n    # nothing\n  kafka: \"\"\n", defaults},
+		{"a namespace of its own", `
+  kafka: |
+    brokers: [a:9092, "b:9092"]
+    sasl: {mechanism: SCRAM-SHA-512, userFile: /u, passwordFile: /p}
+    tls: {ca: /ca.crt}
+    partitions: 4
+    replicationFactor: 3
+    retention: 72h
+    topicTemplate: "x.{id}"
+  namespaces: |
+    a: {backend: kafka}
+`, manifest.Config{
+			Backend: manifest.BackendEmbedded, Namespaces: map[string]string{"a": "kafka"}, ClaimCheck: claims,
+			Dispatch: manifest.Dispatch{DrainOnDelete: 30 * time.Second},
+			Kafka: manifest.Kafka{
+				Brokers: []string{"a:9092", "b:9092"}, TLS: true, Files: manifest.NATSTLS{CAFile: "/ca.crt"},
+				SASL:       manifest.KafkaSASL{Mechanism: "SCRAM-SHA-512", UserFile: "/u", PasswordFile: "/p"},
+				Partitions: 4, ReplicationFactor: 3, Retention: 72 * time.Hour, TopicTemplate: "x.{id}",
+			},
+		}},
 		{"all of it", `
   backend: nats
   nats: |

@@ -48,9 +48,9 @@ const (
 	DefaultAttemptTimeout  = 10 * time.Minute
 
 	minKey = 16
-	// maxAttributeBytes is left in a record for the attributes of an event whose
+	// MaxAttributeBytes is left in a record for the attributes of an event whose
 	// data is as large as the threshold: what ingress takes as a header.
-	maxAttributeBytes = 64 << 10
+	MaxAttributeBytes = 64 << 10
 )
 
 // Validate tells what is wrong with c, all of it.
@@ -66,7 +66,7 @@ func (c *Config) Validate() error {
 		errs = append(errs, fmt.Errorf("key has %d bytes, want at least %d", len(c.Key), minKey))
 	}
 	if c.Claims != nil && c.Backend != nil {
-		if most := c.Backend.Limits().MaxRecordBytes - maxAttributeBytes; c.Claims.Threshold() > most {
+		if most := c.Backend.Limits().MaxRecordBytes - MaxAttributeBytes; c.Claims.Threshold() > most {
 			errs = append(errs, fmt.Errorf("claim check: the threshold is %d bytes, but the backend takes %d at most beside an event's attributes",
 				c.Claims.Threshold(), most))
 		}

@@ -59,7 +59,13 @@ func (p *process) openClaims(ctx context.Context, undo *closers) (*channel.Claim
 	}
 	s := &claimStores{
 		state: p.state, lock: &p.lifecycle.mu, logger: p.Logger,
-		dial: func() (*nats.Conn, error) { return p.broker.Dial("sidestep claims") },
+		dial: func() (*nats.Conn, error) {
+			n, err := p.brokers.nats()
+			if err != nil {
+				return nil, err
+			}
+			return n.Dial("sidestep claims")
+		},
 		open: make(map[string]claimcheck.Store),
 	}
 	undo.add(s.close)

@@ -17,7 +17,6 @@ import (
 
 	"github.com/sidestep-dev/sidestep/channel"
 	"github.com/sidestep-dev/sidestep/channel/backend"
-	"github.com/sidestep-dev/sidestep/channel/backend/natsbackend"
 	"github.com/sidestep-dev/sidestep/channel/egress"
 	"github.com/sidestep-dev/sidestep/channel/ingress"
 	"github.com/sidestep-dev/sidestep/claimcheck"
@@ -46,7 +45,7 @@ type process struct {
 	set        *manifest.Set
 	state      *state
 	backend    backend.Backend
-	broker     *natsbackend.Backend // the same
+	brokers    *brokers // the backend is made of them
 	claims     *claimStores
 	payloads   *channel.Claims
 	sender     *egress.Client
@@ -138,13 +137,16 @@ func (p *process) open(ctx context.Context, undo *closers) (err error) {
 	if p.state, err = openState(p.Data); err != nil {
 		return err
 	}
-	if p.broker, err = p.openBackend(ctx, undo); err != nil {
+	p.brokers = newBrokers(p.state, p.Data, p.Logger)
+	undo.add(inTime(2*shutdownGrace, p.brokers.swap.Close))
+	if err = p.brokers.open(ctx, &p.set.Config); err != nil {
 		return err
 	}
-	p.backend = p.broker
+	p.backend = p.brokers.swap
 	p.lifecycle = &lifecycle{
-		backend: p.backend, logger: p.Logger, state: p.state, discarded: newDiscarded(),
+		backend: p.backend, brokers: p.brokers, logger: p.Logger, state: p.state, discarded: newDiscarded(),
 	}
+	p.brokers.lifecycle = p.lifecycle
 	if p.payloads, err = p.openClaims(ctx, undo); err != nil {
 		return err
 	}
@@ -154,6 +156,15 @@ func (p *process) open(ctx context.Context, undo *closers) (err error) {
 		return err
 	}
 	return p.openDispatcher()
+}
+
+// inTime gives f a context that ends after d.
+func inTime(d time.Duration, f func(context.Context) error) func() error {
+	return func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), d)
+		defer cancel()
+		return f(ctx)
+	}
 }
 
 // maxBody is the most bytes of a message that has to be in memory as a whole: one
@@ -235,6 +246,7 @@ func (p *process) serve(ctx context.Context) error {
 	}
 	start(events, p.listener)
 	running.Go(func() { p.lifecycle.run(work) })
+	running.Go(func() { p.brokers.run(work) })
 	running.Go(func() { p.claims.run(work, p.set.Config.ClaimCheck.TTL, p.lifecycle.oldest) })
 	running.Go(func() { trim(work) })
 	p.ready.ready.Store(true)

@@ -75,7 +75,7 @@ func (b *Backend) Remove(ctx context.Context, name string) error {
 		return nil
 	}
 	for log, p := range b.places {
-		if slices.Contains(p.place.all(), name) && p.place.named {
+		if slices.Contains(p.place.All(), name) && p.place.named {
 			b.mu.Unlock()
 			return fmt.Errorf("remove backend %q: log %s is there", name, log)
 		}
@@ -189,7 +189,7 @@ func (b *Backend) at(log string) ([]backend.Backend, error) {
 	p := b.place(log)
 	b.mu.RUnlock()
 	var all []backend.Backend
-	for _, name := range p.all() {
+	for _, name := range p.All() {
 		m, err := b.on(name)
 		if err != nil {
 			return nil, err

@@ -2,6 +2,7 @@ package swapbackend
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
@@ -35,12 +36,41 @@ func (b *Backend) Step(ctx context.Context, l backend.Log, groups []string, to s
 		}
 		return Place{Home: p.Next, Former: []string{p.Home}, Ordered: p.Ordered}, nil
 	case p.Home != to:
+		same, err := b.same(ctx, l, p.Home, to)
+		if err != nil {
+			return p, err
+		}
+		if same {
+			return Place{Home: to, Ordered: p.Ordered}, nil
+		}
 		if err := b.Prepare(ctx, l, groups, to); err != nil {
 			return p, err
 		}
 		p.Next = to
 	}
 	return p, nil
+}
+
+// same tells whether two members have the very same log: they are two ways to one
+// broker.
+func (b *Backend) same(ctx context.Context, l backend.Log, members ...string) (bool, error) {
+	var first backend.Incarnation
+	for i, name := range members {
+		m, err := b.on(name)
+		var is backend.Incarnation
+		if err == nil {
+			is, err = m.EnsureLog(ctx, l)
+		}
+		if err != nil {
+			return false, fmt.Errorf("make log %s on backend %s: %w", l.Name, name, err)
+		}
+		if i == 0 {
+			first = is
+		} else if is != first {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // release lets go of the oldest place if nothing is left there.

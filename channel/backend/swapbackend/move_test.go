@@ -238,3 +238,30 @@ func (tn *town) all(want int) bool {
 	}
 	return true
 }
+
+// Two URLs may lead to one broker.
+func TestALogDoesNotMoveToWhereItIs(t *testing.T) {
+	t.Parallel()
+	store := membackend.NewStore(membackend.Options{})
+	b := swapbackend.New(swapbackend.Config{Home: func(string) string { return "a" }})
+	t.Cleanup(func() { _ = b.Close(context.Background()) })
+	for _, name := range []string{"a", "b"} {
+		if err := b.Add(name, store.Connect()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := backend.Log{Name: "ns/log"}
+	if _, err := b.EnsureLog(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	p, err := b.Step(t.Context(), l, []string{"g"}, "b")
+	if err != nil || !p.Equal(swapbackend.Place{Home: "b"}) {
+		t.Fatalf("got %+v, %v, want it to be at home there", p, err)
+	}
+	if err := b.Set(l.Name, p); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Publish(t.Context(), l.Name, &backend.Record{}); err != nil {
+		t.Errorf("publish: %v", err)
+	}
+}

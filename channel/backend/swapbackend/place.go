@@ -19,8 +19,8 @@ type Place struct {
 	named bool // by Set, rather than the home of a log by default
 }
 
-// all are the members that may have records, the oldest first.
-func (p Place) all() []string {
+// All are the members that may have records, the oldest first.
+func (p Place) All() []string {
 	all := append(slices.Clone(p.Former), p.Home)
 	if p.Next != "" {
 		all = append(all, p.Next)
@@ -31,9 +31,9 @@ func (p Place) all() []string {
 // read are the members that records are received from now.
 func (p Place) read() []string {
 	if p.Ordered {
-		return p.all()[:1]
+		return p.All()[:1]
 	}
-	return p.all()
+	return p.All()
 }
 
 // Moving tells whether a move is under way.
@@ -47,7 +47,7 @@ func (p Place) Equal(q Place) bool {
 // check refuses a place that names a member twice, or one that is not known.
 func (p Place) check(known func(string) bool) error {
 	seen := map[string]bool{}
-	for _, name := range p.all() {
+	for _, name := range p.All() {
 		if !known(name) {
 			return fmt.Errorf("there is no backend %q", name)
 		}

@@ -106,9 +106,9 @@ func (q *discards) run(ctx context.Context) {
 // settled last: the process may be killed while it stops.
 func (q *discards) finish(ctx context.Context) {
 	q.mu.Lock()
-	left := len(q.queue)
+	settled := slices.ContainsFunc(q.queue, func(d discard) bool { return d.group != "" })
 	q.mu.Unlock()
-	if left == 0 || !sleep(ctx, finishDelay) {
+	if settled && !sleep(ctx, finishDelay) {
 		return
 	}
 	due, _ := q.take(time.Now().Add(discardDelay))

@@ -29,7 +29,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(a.status)
 		return
 	}
-	http.Error(w, a.text, a.status)
+	header.Set("Content-Type", "text/plain; charset=utf-8")
+	header.Set("X-Content-Type-Options", "nosniff")
+	// So that the client knows where the answer ends while we linger.
+	header.Set("Content-Length", strconv.Itoa(len(a.text)+1))
+	w.WriteHeader(a.status)
+	_, _ = io.WriteString(w, a.text+"\n")
 	if a.closing && r.ProtoMajor == 1 && http.NewResponseController(w).Flush() == nil {
 		linger(r.Body, n.ReadUntil)
 	}

@@ -360,12 +360,12 @@ func TestOldestRecordOfANamespaceIsKnown(t *testing.T) {
 		want("ns", first)
 		w.mustApply(channels...)
 		w.step("http://s1", nil)
-		after(10 * time.Second)
+		after(5 * time.Minute) // longer than any pause between two attempts
 		w.step("http://s1", unavailable)
 		want("ns", second)
 		w.step("http://s0", nil)
 		w.step("http://s1", nil)
-		after(10 * time.Second)
+		after(5 * time.Minute) // longer than any pause between two attempts
 		want("ns", time.Time{})
 		w.backend.SetPlan(faultbackend.Script(faultbackend.Rule{
 			Op: faultbackend.Lag, First: 1, Last: -1, Fault: faultbackend.Fault{Do: faultbackend.Fail},

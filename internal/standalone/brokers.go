@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sidestep-dev/sidestep/channel"
@@ -331,4 +332,20 @@ func (b *brokers) closeUnused(ctx context.Context) {
 		}
 		cancel()
 	}
+}
+
+// gauges registers what is read when asked for.
+func (b *brokers) gauges(reg prometheus.Registerer) {
+	gauge := func(name, help string, value func() float64) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+	}
+	gauge("sidestep_logs_moving", "Logs on their way from one backend to another.",
+		func() float64 { return float64(b.moving.Load()) })
+	gauge("sidestep_backend_unreachable", "1 while a backend that the configuration names cannot be used, and all stays where it is.",
+		func() float64 {
+			if b.unreachable.Load() {
+				return 1
+			}
+			return 0
+		})
 }

@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sidestep-dev/sidestep/internal/brokertest"
+	"github.com/sidestep-dev/sidestep/internal/brokertest/kafkatest"
 )
 
 // patience is for what must happen; what must not is not waited for.
@@ -23,7 +26,10 @@ func TestMain(m *testing.M) {
 		hold(dir)
 		return
 	}
-	os.Exit(m.Run())
+	if brokertest.IsBroker() {
+		os.Exit(brokertest.Serve())
+	}
+	os.Exit(kafkatest.Run(m))
 }
 
 func eventually(t *testing.T, what string, ok func() bool) {

@@ -218,6 +218,7 @@ func (p *process) openDispatcher() (err error) {
 	}
 	p.lifecycle.dispatcher = p.dispatcher
 	p.registry.MustRegister(p.reloads, p.lifecycle.discarded)
+	p.brokers.gauges(p.registry)
 	return nil
 }
 

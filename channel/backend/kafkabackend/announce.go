@@ -7,7 +7,7 @@ func (f *fleet) announce() {
 		m.Groups = append(m.Groups, g)
 	}
 	for g, who := range f.owed {
-		if who[f.me] {
+		if _, ours := who[f.me]; ours {
 			m.Owed = append(m.Owed, g)
 		}
 	}

@@ -34,8 +34,9 @@ type Backend struct {
 
 var _ backend.Backend = (*Backend)(nil)
 
-// closeWait bounds what Close waits for a broker that does not answer.
-const closeWait = 2 * time.Second
+// closeWait bounds how long Close waits while we are connected: another process
+// may have died that has not committed what was acked, and is found out by then.
+func (b *Backend) closeWait() time.Duration { return 2*b.config.AckWait + time.Second }
 
 // commitLanes is how many commits are under way at once.
 const commitLanes = 3
@@ -101,12 +102,13 @@ func (b *Backend) Room() error { return nil }
 // as this process has seen: those beyond Config.Retention, or removed by hand.
 func (b *Backend) Expired() int64 { return b.expired.Load() }
 
-// Close implements backend.Backend.
-func (b *Backend) Close(context.Context) error {
+// Close implements backend.Backend. It waits until what was acked is committed, at
+// most until ctx ends or the brokers are away.
+func (b *Backend) Close(ctx context.Context) error {
 	b.closing.Do(func() {
 		defer close(b.closed)
 		b.over.Store(true)
-		b.leave()
+		b.leave(ctx)
 		b.shut()
 	})
 	<-b.closed
@@ -115,7 +117,7 @@ func (b *Backend) Close(context.Context) error {
 
 // leave ends all subscriptions, has the last positions committed, and tells the
 // other processes.
-func (b *Backend) leave() {
+func (b *Backend) leave(ctx context.Context) {
 	f := b.fleet
 	f.mu.Lock()
 	var members []*member
@@ -135,20 +137,19 @@ func (b *Backend) leave() {
 			told = append(told, m.s.withdraw(m)...)
 		})
 	}
-	b.patiently(told...)
-	deadline := time.Now().Add(closeWait)
-	for !f.quiet() && f.holding() && time.Now().Before(deadline) {
+	ctx, cancel := context.WithTimeout(ctx, b.closeWait())
+	defer cancel()
+	b.patiently(ctx, told...)
+	for !f.quiet() && f.holding() && ctx.Err() == nil {
 		time.Sleep(time.Millisecond)
 	}
 	if done := f.leave(); done != nil {
-		b.patiently(done)
+		b.patiently(ctx, done)
 	}
 }
 
 // patiently waits until messages are stored, unless the broker is away.
-func (b *Backend) patiently(told ...chan error) {
-	timeout := time.NewTimer(closeWait)
-	defer timeout.Stop()
+func (b *Backend) patiently(ctx context.Context, told ...chan error) {
 	for _, t := range told {
 		for answered := false; !answered; {
 			check := time.NewTimer(50 * time.Millisecond)
@@ -159,7 +160,7 @@ func (b *Backend) patiently(told ...chan error) {
 				if !b.fleet.holding() {
 					return
 				}
-			case <-timeout.C:
+			case <-ctx.Done():
 				return
 			case <-b.life.Done():
 				return

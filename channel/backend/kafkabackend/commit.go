@@ -90,6 +90,9 @@ func (d *desk) lastLoad(me string) {
 		}
 		leaders, err := s.b.cluster.partitions(s.b.life, s.log.Topic)
 		var at []position
+		if err == nil && s.b.fleet.owedBefore(s.group.ID, me) {
+			err = backend.ErrUnavailable // an earlier leader has still to commit
+		}
 		if err == nil {
 			at, err = s.b.positions(s.b.life, s.log, s.group, len(leaders))
 		}

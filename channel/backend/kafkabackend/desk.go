@@ -32,6 +32,7 @@ type desk struct {
 	buffered int // bytes in the cursors' buffers
 	turn     int // of cursors, so that none starves
 
+	leaving           bool // we are about to exit
 	dirty, committing bool
 	committed         chan struct{} // closed when a commit under way ends
 	waiters           []chan error  // answered when all that is known now is committed
@@ -338,7 +339,7 @@ func (d *desk) settle(p place) {
 
 // dispatch hands out what there is, as far as there is room.
 func (d *desk) dispatch() {
-	if d.stage != active || d.buffered == 0 {
+	if d.stage != active || d.leaving || d.buffered == 0 {
 		return
 	}
 	n := len(d.cursors)

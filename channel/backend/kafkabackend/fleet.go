@@ -44,11 +44,11 @@ type fleet struct {
 	applied int64         // the offset being applied, or last applied
 	ready   chan struct{} // closed when state is ready
 	peers   map[string]*peer
-	members map[string]map[string]bool // peers by group
-	owed    map[string]map[string]bool // peers that owe a final, by group
-	shares  map[string]*share          // our part in groups, by group
-	sent    map[uint64]time.Time       // when each of our records left
-	lease   chan struct{}              // closed and replaced when until advances
+	members map[string]map[string]bool  // peers by group
+	owed    map[string]map[string]int64 // peers that owe a final since an offset, by group
+	shares  map[string]*share           // our part in groups, by group
+	sent    map[uint64]time.Time        // when each of our records left
+	lease   chan struct{}               // closed and replaced when until advances
 	beating bool
 	start   int64 // what was before it we have not read, as who we are now
 
@@ -84,7 +84,7 @@ func newFleet(b *Backend, c *cluster, ackWait time.Duration, log *slog.Logger) *
 	f := &fleet{
 		b: b, c: c, ackWait: ackWait, log: log, ready: make(chan struct{}), lease: make(chan struct{}),
 		peers: make(map[string]*peer), members: make(map[string]map[string]bool),
-		owed: make(map[string]map[string]bool), shares: make(map[string]*share), sent: make(map[uint64]time.Time),
+		owed: make(map[string]map[string]int64), shares: make(map[string]*share), sent: make(map[uint64]time.Time),
 	}
 	f.out = batcher[message]{lanes: 1, most: 256, group: c.group, run: f.transmit}
 	return f
@@ -372,7 +372,7 @@ func (f *fleet) remove(id string) {
 		return
 	}
 	for g, who := range f.owed {
-		if who[id] {
+		if _, owes := who[id]; owes {
 			delete(who, id)
 			f.progress(g)
 		}
@@ -434,9 +434,9 @@ func (f *fleet) leader(g string) (leader string) {
 
 func (f *fleet) owe(g, id string) {
 	if f.owed[g] == nil {
-		f.owed[g] = make(map[string]bool)
+		f.owed[g] = make(map[string]int64)
 	}
-	f.owed[g][id] = true
+	f.owed[g][id] = f.applied
 }
 
 func (f *fleet) entered(p *peer, g string) {
@@ -499,6 +499,18 @@ func (f *fleet) progress(g string) {
 	}
 }
 
+// owedBefore: a leader before us has not committed its last positions yet.
+func (f *fleet) owedBefore(g, me string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for id, since := range f.owed[g] {
+		if id != me && since < f.owed[g][me] {
+			return true
+		}
+	}
+	return false
+}
+
 // is: we are still who we were.
 func (f *fleet) is(me string) bool {
 	f.mu.Lock()
@@ -517,7 +529,7 @@ func (f *fleet) quiet() bool {
 		return false
 	}
 	for _, who := range f.owed {
-		if who[f.me] {
+		if _, ours := who[f.me]; ours {
 			return false
 		}
 	}

@@ -184,5 +184,7 @@ func (m *member) stop(why error) {
 	s.mu.Lock()
 	m.fail(why)
 	s.mu.Unlock()
-	s.b.patiently(s.withdraw(m)...)
+	ctx, cancel := context.WithTimeout(s.b.life, s.b.closeWait())
+	defer cancel()
+	s.b.patiently(ctx, s.withdraw(m)...)
 }

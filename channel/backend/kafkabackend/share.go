@@ -202,7 +202,9 @@ func (s *share) finish(d *desk, me string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(d.early) > 0 { // it never began: the next one must know
-		f.say(message{Kind: msgAck, Group: s.group.ID, Offsets: byPartition(d.early)})
+		offsets := byPartition(d.early)
+		f.say(message{Kind: msgAck, Group: s.group.ID, Offsets: offsets})
+		s.unconfirmed = append(s.unconfirmed, unconfirmed{0, offsets, -1})
 	}
 	f.say(message{Kind: msgFinal, Group: s.group.ID})
 	if s.leader != "" && s.leader != me && s.status == in {
@@ -431,6 +433,11 @@ func (s *share) exitIfIdle() {
 		return
 	}
 	s.status = exiting
+	if s.desk != nil {
+		// Who subscribes from now on is a member after the exit, of another
+		// term: the next leader would not know what this desk gave to it.
+		s.desk.leaving = true
+	}
 	s.exited = make(chan error, 1)
 	f.say(message{Kind: msgExit, Groups: []string{s.group.ID}, done: s.exited})
 }

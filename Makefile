@@ -12,11 +12,10 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 MODULES := hack/bench hack/conformance hack/s3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run build test simulate test-long lint fuzz bench-hop bench-colocate bench-scale bench generate clean
+.PHONY: help demo run build test simulate test-long lint fuzz bench-hop bench-colocate bench-scale bench-payload bench-backend bench generate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
-
 demo: ## send real events through the sample flows, print their ways, exit
 	@$(GO) run ./hack/demo
 
@@ -29,12 +28,13 @@ build: ## build bin/dispatcher and bin/sidecar
 test: ## every test, with the race detector, in random order
 	$(GO) test -race -shuffle=on -timeout 20m ./...
 	@for m in $(MODULES); do echo "$(GO) -C $$m test ./..."; $(GO) -C $$m test -race -shuffle=on -timeout 20m ./... || exit 1; done
+	@hack/kafka which
 
 simulate: ## ten thousand histories of the engine with faults, in simulated time (half a minute)
 	$(GO) test -count=1 -run Simulated ./channel/
 
-test-long: ## the tests that kill processes, with larger counts (about 20 minutes)
-	SIDESTEP_LONG=1 $(GO) test -count=1 -timeout 60m -v ./cmd/dispatcher/
+test-long: ## the tests that kill processes, with larger counts, and those of a cluster (about 25 minutes)
+	SIDESTEP_LONG=1 $(GO) test -count=1 -timeout 60m -v -p 1 ./cmd/dispatcher/ ./channel/backend/natsbackend/
 
 lint: ## format, vet, staticcheck, tidy and generated files
 	@bad=$$($(GO) run $(GOFUMPT) -l .); test -z "$$bad" || { echo "not formatted (gofumpt):"; echo "$$bad"; exit 1; }
@@ -56,6 +56,11 @@ bench-colocate: ## compare a chain within a pod with its yardsticks, side by sid
 
 bench-scale: ## measure 5,000 channels in one process (about 5 minutes); writes docs/perf.md
 	$(GO) -C hack/bench run ./scale -write $(CURDIR)/docs/perf.md
+
+bench-payload: ## compare how payloads up to 512 MiB travel (about 15 minutes); writes docs/perf.md
+	$(GO) -C hack/bench run ./payload -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
+bench-backend: ## compare the Kafka backend with franz-go on one broker (about 5 minutes); writes docs/perf.md
+	$(GO) -C hack/bench run ./backend -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
 
 bench: ## the microbenchmarks, with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./channel/...

@@ -370,29 +370,30 @@ func (t *task) send(s *step, leg Leg, target *egress.Target, e *event.Event) egr
 		timeout = d.AttemptTimeout
 	}
 	start := time.Now()
-	res := t.attempt(s, leg, target, e, timeout)
+	res, referred := t.attempt(s, leg, target, e, timeout)
 	res.Attempts = t.at.tried.Attempts + 1
 	d.Observer.Hop(&Hop{
-		Leg: leg, Travel: t.at.travel, Channel: s.channel, Subscription: s.Subscription, Event: e,
+		Leg: leg, Travel: t.at.travel, Channel: s.channel, Subscription: s.Subscription, Event: e, Reference: referred,
 		Start: start, Took: time.Since(start), Dest: target.Display(), Result: &res, Spilled: t.at.spilled,
 	})
 	t.at.spilled = NoSpill
 	return res
 }
 
-func (t *task) attempt(s *step, leg Leg, target *egress.Target, e *event.Event, timeout time.Duration) egress.Result {
+// attempt sends e, or a link to its data.
+func (t *task) attempt(s *step, leg Leg, target *egress.Target, e *event.Event, timeout time.Duration) (res egress.Result, referred bool) {
 	d := t.r.d
 	req := egress.Request{Target: target, Event: e, Namespace: s.Namespace, PreferReply: leg == ToStep, ReplyOwner: s.replyOwner()}
 	var link string
 	if target.Reference && e.Payload != nil {
 		var err error
 		if req.Event, link, req.Extra, err = d.Claims.byReference(t.r.work, e); err != nil {
-			return egress.Result{Err: fmt.Errorf("%w: %w", egress.ErrPayload, err)}
+			return egress.Result{Err: fmt.Errorf("%w: %w", egress.ErrPayload, err)}, true
 		}
 	}
-	res := d.Sender.Send(t.r.work, &req, s.Policy.Format, timeout)
+	res = d.Sender.Send(t.r.work, &req, s.Policy.Format, timeout)
 	res.Reply = returned(res.Reply, e, link)
-	return res
+	return res, link != ""
 }
 
 // publish stores e in a channel of ours.
@@ -421,7 +422,7 @@ func (t *task) store(s *step, leg Leg, c *Channel, e *event.Event, extra []backe
 	if err != nil {
 		return err
 	}
-	rec.Dedup = dedup(t.rec, s.UID, leg)
+	rec.Dedup = dedup(t.rec, s.UID, leg, e.Payload)
 	t.stored.publishing(e.Payload)
 	return d.Backend.Publish(t.r.work, c.log, &rec)
 }

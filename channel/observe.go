@@ -55,8 +55,10 @@ type Hop struct {
 	Channel      *Channel
 	Subscription *Subscription
 	Event        *event.Event
-	Start        time.Time
-	Took         time.Duration
+	// Reference: the event's data was not sent, but a link to it.
+	Reference bool
+	Start     time.Time
+	Took      time.Duration
 	// Dest is the URL without its password, or "namespace/name" for a channel of ours.
 	Dest   string
 	Result *egress.Result

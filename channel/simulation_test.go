@@ -44,6 +44,16 @@ const (
 //   - Where not even that happens, each step runs once, and has exactly the
 //     attempts that its policy says (P8).
 func TestNoEventIsLostInAnySimulatedHistory(t *testing.T) {
+	n := uint64(seeds)
+	if raceEnabled || testing.Short() {
+		n = seedsRace
+	}
+	simulate(t, n, func(t *testing.T, seed uint64) { newSimulation(t, seed).run() })
+}
+
+// simulate runs n histories, or what the environment says.
+func simulate(t *testing.T, n uint64, history func(t *testing.T, seed uint64)) {
+	t.Helper()
 	number := func(name string, otherwise uint64) uint64 {
 		v := os.Getenv(name)
 		if v == "" {
@@ -57,12 +67,8 @@ func TestNoEventIsLostInAnySimulatedHistory(t *testing.T) {
 	}
 	if os.Getenv("SIDESTEP_SEED") != "" {
 		seed := number("SIDESTEP_SEED", 0)
-		synctest.Test(t, func(t *testing.T) { newSimulation(t, seed).run() })
+		synctest.Test(t, func(t *testing.T) { history(t, seed) })
 		return
-	}
-	n := uint64(seeds)
-	if raceEnabled || testing.Short() {
-		n = seedsRace
 	}
 	n = number("SIDESTEP_SEEDS", n)
 	workers := uint64(runtime.GOMAXPROCS(0))
@@ -70,7 +76,7 @@ func TestNoEventIsLostInAnySimulatedHistory(t *testing.T) {
 		t.Run(fmt.Sprint("every ", workers, " from ", worker), func(t *testing.T) {
 			t.Parallel()
 			for seed := worker; seed < n && !t.Failed(); seed += workers {
-				synctest.Test(t, func(t *testing.T) { newSimulation(t, seed).run() })
+				synctest.Test(t, func(t *testing.T) { history(t, seed) })
 			}
 		})
 	}
@@ -94,6 +100,8 @@ type simulation struct {
 	length  int
 	table   []*channel.Channel
 	starts  int
+	// payloads has half of the events be large; may be nil.
+	payloads *simulatedPayloads
 
 	mu       sync.Mutex
 	healthy  bool // nothing fails any more
@@ -215,10 +223,16 @@ func (s *simulation) behave(i int, r *rand.Rand) func(*egress.Request) egress.Re
 			res = status([]int{500, 503, 429, 404, 400, 302}[q.Event.ID[0]%6], "no")(q)
 		case s.flip(r, 5):
 			res = egress.Result{Err: errors.New("connection reset")}
-		case last:
-			res = egress.Result{Status: 202}
 		default:
-			res = passOn(i)(q)
+			unread, ok := s.payloads.read(q)
+			switch {
+			case !ok:
+				res = unread
+			case last:
+				res = egress.Result{Status: 202}
+			default:
+				res = s.payloads.answer(passOn(i)(q), q)
+			}
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -244,7 +258,7 @@ func (s *simulation) enters(i int, e *event.Event) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e.Type != want || string(e.Data) != "data of "+e.ID {
+	if e.Type != want || e.Payload == nil && string(e.Data) != "data of "+e.ID {
 		s.t.Errorf("seed %d: step %d got event %s of type %s with %q", s.seed, i, e.ID, e.Type, e.Data)
 	}
 	if _, known := s.at[i].first[e.ID]; !known {
@@ -257,6 +271,9 @@ func (s *simulation) sink(r *rand.Rand) func(*egress.Request) egress.Result {
 		if s.flip(r, 30) {
 			return status(503, "sink down")(q)
 		}
+		if res, ok := s.payloads.read(q); !ok {
+			return res
+		}
 		e := q.Event
 		i, err := strconv.Atoi(strings.TrimPrefix(e.Get("knativeerrordest"), "http://s"))
 		if err != nil || e.Get("knativeerrorcode") == "" {
@@ -265,9 +282,12 @@ func (s *simulation) sink(r *rand.Rand) func(*egress.Request) egress.Result {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		if s.payloads.lost(q) {
+			return egress.Result{Status: 202}
+		}
 		s.dead[e.ID]++
 		s.at[i].buried[e.ID] = true
-		if strings.Count(e.Type, ">") != i || string(e.Data) != "data of "+e.ID {
+		if strings.Count(e.Type, ">") != i || e.Payload == nil && string(e.Data) != "data of "+e.ID {
 			s.t.Errorf("seed %d: dead letter %s of step %d has type %s and %q", s.seed, e.ID, i, e.Type, e.Data)
 		}
 		return egress.Result{Status: 202}
@@ -300,7 +320,7 @@ func (s *simulation) connect() *membackend.Backend {
 func (s *simulation) run() {
 	s.t.Helper()
 	s.backend = s.store.Connect() // makes logs and groups, without faults
-	s.start()
+	s.start(s.payloads.configure)
 	s.apply(s.table...)
 	inner := s.next()
 	for round := range 3 + s.r.IntN(3) {
@@ -325,6 +345,7 @@ func (s *simulation) run() {
 	s.mu.Lock()
 	s.healthy = true
 	s.mu.Unlock()
+	s.payloads.heal()
 	s.settle()
 	s.stop()
 	s.check()
@@ -349,7 +370,7 @@ func (s *simulation) next() *membackend.Backend {
 	_ = s.backend.Close(context.Background())
 	s.starts++
 	inner := s.connect()
-	s.start()
+	s.start(s.payloads.configure)
 	if _, err := s.d.Apply(&channel.Table{Channels: s.table}); err != nil {
 		s.t.Fatal(err)
 	}
@@ -363,8 +384,12 @@ func (s *simulation) post(round, n int) {
 		if s.r.IntN(2) == 0 {
 			e = e.With(event.Attribute{Name: "partitionkey", Value: fmt.Sprint(s.r.IntN(3))})
 		}
+		e, err := s.payloads.enlarge(e, s.r)
+		if err != nil {
+			continue
+		}
 		v := s.d.Hold()
-		err := s.d.Publish(s.t.Context(), v.ByName("ns", "c0"), e)
+		err = s.d.Publish(s.t.Context(), v.ByName("ns", "c0"), e)
 		v.Release()
 		if err == nil {
 			s.accepted = append(s.accepted, e)

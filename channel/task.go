@@ -89,14 +89,20 @@ func endAs(e Ending) action { return action{do: end, ending: e} }
 func (t *task) run() {
 	defer t.r.finish(t)
 	ending := t.outcome()
+	kept := ending
+	if t.rec.Redelivered {
+		kept = GivenBack // a former run may have passed its payload on
+	}
 	if ending != GivenBack {
 		if err := t.sub.Ack(t.rec); err != nil {
+			kept = GivenBack
 			t.r.d.Logger.Warn("cannot settle; the record will come back",
 				"log", t.r.log, "subscription", t.r.uid, "offset", t.rec.Offset, "error", err)
 		}
 	}
 	if t.head != nil {
-		t.stored.release(&t.r.d.discards, ending, t.head.Payload, t.r.log)
+		t.stored.release(&t.r.d.discards, kept, t.head.Payload,
+			discard{log: t.r.log, group: t.r.uid, stored: t.rec.Stored})
 	}
 	t.r.d.Observer.End(&End{
 		Ending: ending, Log: t.r.log, UID: t.r.uid,

@@ -136,19 +136,13 @@ func (o *options) finish(flags *flag.FlagSet, level string, stderr io.Writer) er
 	return nil
 }
 
-// Limits of the Go runtime. The heap is small, and collecting it each time it has
-// grown by its size would be often; what a burst has left is given back as soon as
-// nothing runs. The limit is soft, and beyond what events may take.
-const (
-	gcPercent = 200
-	heapSpare = 24 << 20
-)
+// heapSpare is what the process may need beside events, in bytes. The limit for the
+// heap that is made with it is soft; what a burst has left is given back as soon
+// as nothing runs.
+const heapSpare = 24 << 20
 
 // serve runs until ctx ends, and then drains.
 func serve(ctx context.Context, o *options, stdout io.Writer) error {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(heapSpare + 2*o.Memory)
 	}

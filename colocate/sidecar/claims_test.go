@@ -287,6 +287,27 @@ func TestAClientsDatarefIsPassedOnUntouched(t *testing.T) {
 	}
 }
 
+func TestAClientThatGoesWhileALargeAnswerComesLeavesNothing(t *testing.T) {
+	t.Parallel()
+	huge := strings.Repeat("0123456789abcdef", 1<<20) // 16 MiB: more than sockets hold
+	p := newPod(t, someClaims(t), newStepServer(t, answerer(huge)))
+	for range 3 {
+		resp, err := p.client.Do(p.request(t.Context(), strings.NewReader("x"), noLimits))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(resp.Body, make([]byte, 1000)); err != nil {
+			t.Error(err)
+		}
+		if len(p.claims()) == 0 {
+			t.Error("there is no file while it is being sent")
+		}
+		resp.Body.Close()
+	}
+	p.eventually("no file is left", func() bool { return len(p.claims()) == 0 })
+	p.nothingLeft()
+}
+
 // A file that is gone is an event that is lost in the pod: there is no outcome,
 // and the dispatcher runs the chain anew.
 func TestAChainWhoseFileWasDeletedHasNoOutcome(t *testing.T) {

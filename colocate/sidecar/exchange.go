@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -264,11 +265,23 @@ func linger(ctx *fasthttp.RequestCtx) {
 func (s *Server) refuse(ctx *fasthttp.RequestCtx, at int, r *refusal) {
 	if r.reason == wire.NotMine {
 		s.s.counts.refused.Add(1)
-		s.s.Logger.Warn("refused a chain", "client", ctx.RemoteAddr(), "error", r.err)
+		s.complain(ctx.RemoteAddr(), r.err)
 	}
 	linger(ctx)
 	say(ctx, r.status, r.err.Error())
 	s.head(ctx, &wire.Outcome{Kind: wire.Spilled, Step: at, Reason: r.reason, Seen: wire.Seen{Error: r.err.Error()}}, 0)
+}
+
+// complainEvery bounds what refused chains write to the log: whoever has a wrong key
+// has many of them.
+const complainEvery = 10 * time.Second
+
+func (s *Server) complain(client net.Addr, err error) {
+	now, last := time.Now().UnixNano(), s.complained.Load()
+	if now-last < int64(complainEvery) || !s.complained.CompareAndSwap(last, now) {
+		return
+	}
+	s.s.Logger.Warn("refused a chain", "client", client, "error", err, "refused", s.s.counts.refused.Load())
 }
 
 // hangUp answers a chain that has no outcome: without ours, if anybody is left

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -21,6 +22,9 @@ const (
 	headerTimeout = 10 * time.Second
 	bodyTimeout   = 5 * time.Minute
 	idleTimeout   = 2 * time.Minute
+	// leastConns: more connections than chains, but not so many that they alone
+	// use up the memory.
+	leastConns = 512
 	// maxHeaderBytes has room for a slip beside an event's attributes. It is
 	// also what a connection costs in memory.
 	maxHeaderBytes = 32 << 10
@@ -41,6 +45,8 @@ type Server struct {
 	base  context.Context //nolint:containedctx // of all chains
 	abort context.CancelCauseFunc
 	stop  chan struct{}
+
+	complained atomic.Int64 // when a refusal was last logged, in Unix ns
 
 	mu       sync.Mutex
 	listener net.Listener // being served
@@ -63,6 +69,7 @@ func NewServer(s *Sidecar) *Server {
 			return fasthttp.RequestConfig{ReadTimeout: bodyTimeout}
 		},
 		IdleTimeout:           idleTimeout,
+		Concurrency:           max(leastConns, 2*s.MaxChains),
 		ReadBufferSize:        maxHeaderBytes,
 		NoDefaultServerHeader: true,
 		NoDefaultContentType:  true,

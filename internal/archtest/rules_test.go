@@ -27,7 +27,7 @@ var (
 	kubernetes = []string{"k8s.io/...", "sigs.k8s.io/...", "knative.dev/..."}
 	backends   = []string{
 		"channel/backend/faultbackend/...", "channel/backend/kafkabackend/...", "channel/backend/membackend/...",
-		"channel/backend/natsbackend/...", "channel/backend/backendtest/...",
+		"channel/backend/natsbackend/...", "channel/backend/swapbackend/...", "channel/backend/backendtest/...",
 	}
 	dataPlane = []string{"channel/...", "sequence/...", "claimcheck/...", "colocate/...", "internal/..."}
 )
@@ -140,6 +140,21 @@ var rules = []rule{
 		name:    "budget needs nothing of ours",
 		instead: "keep internal/budget a leaf: hand in what it needs",
 		of:      []string{"internal/budget"}, deep: true, only: []string{std},
+	},
+	{
+		name:    "only tests and developers' tools run a Kafka broker",
+		instead: "connect to one that runs, with kafkabackend",
+		of:      []string{"..."}, except: []string{"hack/...", "internal/brokertest/..."}, never: []string{"internal/kafkabroker/..."},
+	},
+	{
+		name:    "Kafka's client library stays in the Kafka backend",
+		instead: "say it in terms of channel/backend",
+		of:      []string{"..."}, except: []string{"channel/backend/kafkabackend/..."}, never: []string{"github.com/segmentio/kafka-go/..."},
+	},
+	{
+		name:    "kafkabroker needs nothing of ours",
+		instead: "keep internal/kafkabroker to starting and ending a process",
+		of:      []string{"internal/kafkabroker"}, deep: true, only: []string{std},
 	},
 	{
 		name:    "only commands run a standalone process",

@@ -27,7 +27,10 @@ func (p *process) openBackend(ctx context.Context, undo *closers) (*natsbackend.
 		Logger:   p.Logger.With("backend", p.set.Config.Backend),
 	}
 	if p.set.Config.Backend == manifest.BackendNATS {
-		c.URL, c.CredentialsFile = n.URL, n.CredentialsFile
+		c.URL = n.URL
+		c.CredentialsFile, c.NKeyFile, c.TokenFile = n.CredentialsFile, n.NKeyFile, n.TokenFile
+		c.User, c.PasswordFile = n.User, n.PasswordFile
+		c.CAFile, c.CertFile, c.KeyFile = n.TLS.CAFile, n.TLS.CertFile, n.TLS.KeyFile
 	} else {
 		s, err := natsbackend.StartServer(natsbackend.ServerConfig{
 			Dir:          filepath.Join(p.Data, storeFolder),

@@ -42,6 +42,7 @@ type HopLine struct {
 	Source       string        `json:"source"`
 	Type         string        `json:"type"`
 	Bytes        int64         `json:"bytes"`
+	Reference    bool          `json:"reference,omitempty"`
 	Leg          string        `json:"leg"`
 	Travel       string        `json:"travel"`
 	Namespace    string        `json:"namespace"`
@@ -64,7 +65,7 @@ func (s *Hops) hop(h *channel.Hop) {
 	}
 	l := HopLine{
 		Start: h.Start, Took: h.Took,
-		ID: h.Event.ID, Source: h.Event.Source, Type: h.Event.Type, Bytes: h.Event.Size(),
+		ID: h.Event.ID, Source: h.Event.Source, Type: h.Event.Type, Bytes: h.Event.Size(), Reference: h.Reference,
 		Leg: h.Leg.String(), Travel: h.Travel.String(),
 		Namespace: h.Channel.Namespace, Channel: h.Channel.Name, Subscription: h.Subscription.Name,
 		Dest: h.Dest, Attempt: h.Result.Attempts, Status: h.Result.Status,

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"math"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -31,25 +30,6 @@ type Config struct {
 	NATS       NATS
 	ClaimCheck ClaimCheck
 	Dispatch   Dispatch
-}
-
-// NATS is the data key nats: which server, and how it stores. Storage and Sync
-// are for the embedded server, too.
-type NATS struct {
-	// URL is one or more servers' (nats:// or tls://), separated by commas.
-	// Required for BackendNATS.
-	URL string
-	// CredentialsFile is the path of a .creds file, "" for none.
-	CredentialsFile string
-	// Replicas of each stream, 1 to 5; 0: the backend's default.
-	Replicas int
-	// Memory: streams are kept in memory and not in files.
-	Memory bool
-	// SyncAlways: every write reaches the disk before it is confirmed.
-	SyncAlways bool
-	// SyncInterval is how often writes reach the disk; 0: the server's
-	// default of 2 minutes.
-	SyncInterval time.Duration
 }
 
 // Dispatch is the data key dispatch.
@@ -124,45 +104,6 @@ func backend(v value) string {
 		}
 	}
 	return BackendEmbedded
-}
-
-func nats(v value) NATS {
-	var n NATS
-	v.object(fields{
-		"url": func(v value) {
-			n.URL = v.str()
-			checkServers(v, n.URL)
-		},
-		"credentialsFile": func(v value) { n.CredentialsFile = v.str() },
-		"credentials":     unavailable("a Secret cannot be read here; use credentialsFile"),
-		"tls":             unavailable("certificates of one's own are not available in this version"),
-		"replicas":        func(v value) { n.Replicas = int(v.integer(1, 5)) },
-		"storage":         func(v value) { n.Memory = v.oneOf("file", "memory") == "memory" },
-		"sync": func(v value) {
-			if s := v.str(); s == "always" {
-				n.SyncAlways = true
-			} else if isString(v.node) {
-				n.SyncInterval = goDuration(v, time.Second)
-			}
-		},
-	})
-	return n
-}
-
-// checkServers looks at each URL of a list with commas.
-func checkServers(v value, list string) {
-	if !isString(v.node) {
-		return
-	}
-	for s := range strings.SplitSeq(list, ",") {
-		u, err := url.Parse(strings.TrimSpace(s))
-		switch {
-		case err != nil:
-			v.problem("bad URL: %s", withoutURL(err))
-		case u.Scheme != "nats" && u.Scheme != "tls" || u.Hostname() == "":
-			v.problem("want nats://HOST:PORT or tls://HOST:PORT, got %q", u.Redacted())
-		}
-	}
 }
 
 // kafka checks the settings of a backend that cannot be chosen yet.

@@ -170,6 +170,21 @@ func TestTheConfigMap(t *testing.T) {
 			},
 			Dispatch: manifest.Dispatch{MaxInFlight: 32, ByteBudget: 1 << 30, ShortCircuit: channel.Never, CheckpointAfter: 250 * time.Millisecond},
 		}},
+		{"who we are at a server", `
+  backend: nats
+  nats: |
+    url: tls://a
+    user: sidestep
+    passwordFile: /etc/password
+    tls: {ca: /etc/ca.pem, cert: /etc/cert.pem, key: /etc/key.pem}
+`, manifest.Config{
+			Backend: manifest.BackendNATS,
+			NATS: manifest.NATS{
+				URL: "tls://a", User: "sidestep", PasswordFile: "/etc/password",
+				TLS: manifest.NATSTLS{CAFile: "/etc/ca.pem", CertFile: "/etc/cert.pem", KeyFile: "/etc/key.pem"},
+			},
+			ClaimCheck: claims, Dispatch: defaults.Dispatch,
+		}},
 		{"no work at risk", "  dispatch: \"checkpointAfter: 0s\"\n  nats: 'sync: 5s'\n", manifest.Config{
 			Backend: manifest.BackendEmbedded,
 			NATS:    manifest.NATS{SyncInterval: 5 * time.Second}, ClaimCheck: claims,

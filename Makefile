@@ -31,7 +31,7 @@ test: ## every test, with the race detector, in random order
 	@hack/kafka which
 
 simulate: ## ten thousand histories of the engine with faults, in simulated time (half a minute)
-	$(GO) test -count=1 -run Simulated ./channel/
+	SIDESTEP_SEEDS=10000 $(GO) test -count=1 -run Simulated ./channel/
 
 test-long: ## the tests that kill processes, with larger counts, and those of a cluster (about 25 minutes)
 	SIDESTEP_LONG=1 $(GO) test -count=1 -timeout 60m -v -p 1 ./cmd/dispatcher/ ./channel/backend/natsbackend/

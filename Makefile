@@ -30,8 +30,9 @@ test: ## every test, with the race detector, in random order
 	@for m in $(MODULES); do echo "$(GO) -C $$m test ./..."; $(GO) -C $$m test -race -shuffle=on -timeout 20m ./... || exit 1; done
 	@hack/kafka which
 
-simulate: ## ten thousand histories of the engine with faults, in simulated time (half a minute)
-	$(GO) test -count=1 -run Simulated ./channel/
+simulate: ## ten thousand histories of the engine with faults, and of the choice of pods, in simulated time (a minute)
+	SIDESTEP_SEEDS=10000 $(GO) test -count=1 -run Simulated ./channel/
+	$(GO) test -count=1 -run BetterOfStaying ./colocate/balance/
 
 test-long: ## the tests that kill processes, with larger counts, and those of a cluster (about 25 minutes)
 	SIDESTEP_LONG=1 $(GO) test -count=1 -timeout 60m -v -p 1 ./cmd/dispatcher/ ./channel/backend/natsbackend/

@@ -25,8 +25,8 @@ import (
 // seeds of a normal run. SIDESTEP_SEED=N runs that one alone, and
 // SIDESTEP_SEEDS=N the first N.
 const (
-	seeds     = 10_000
-	seedsRace = 600 // the race detector makes one take twenty times as long
+	seeds     = 2_000
+	seedsRace = 400 // the race detector makes one take twenty times as long
 )
 
 // TestNoEventIsLostInAnySimulatedHistory runs seeded histories in simulated

@@ -28,7 +28,7 @@ const (
 	loadCost   = 20 * time.Millisecond
 	loadChains = 800
 	loadShare  = 0.4 // of the load that is background
-	loadRuns   = 2
+	loadRuns   = 3
 )
 
 // way is how our chains go from the first step to the second.

@@ -5,7 +5,8 @@
 //	  ^                                            ^        +--> Dispatcher.Apply
 //	  | fsnotify                                   |
 //	  +-- watcher (edits apply while it runs) -----+ state.json: UIDs, the last table,
-//	                                                 what drains
+//	                                               | what drains
+//	                                               +--> LocalPods, routing: colocate.Pods
 //
 // # Removal
 //

@@ -27,6 +27,10 @@
 //	  annotations:
 //	    sidestep.dev/address: http://127.0.0.1:9102
 //
+// A pod of this machine is a sidestep.dev/v1alpha1 LocalPod: the URL of its sidecar,
+// and the ports of the Services whose steps are beside it. Services opt out with the
+// annotation sidestep.dev/colocate: "false".
+//
 // Load reports everything that is wrong, and decides nothing by halves: a Set
 // is only returned if all files are right. Nothing here starts a goroutine. A
 // Set may be used by any number of goroutines.

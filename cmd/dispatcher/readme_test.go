@@ -32,8 +32,8 @@ func blocks(t *testing.T, language string) []string {
 func readmeFiles(t *testing.T) string {
 	t.Helper()
 	yaml := blocks(t, "yaml")
-	if len(yaml) != 2 {
-		t.Fatalf("the README has %d blocks of YAML, want the flow and the configuration", len(yaml))
+	if len(yaml) != 3 {
+		t.Fatalf("the README has %d blocks of YAML, want the flow, the configuration and a pod", len(yaml))
 	}
 	dir := t.TempDir()
 	// The second one speaks of a backend that need not be there.
@@ -53,6 +53,18 @@ func TestReadmeFilesCanBeUsed(t *testing.T) {
 	}
 	if set.Config.Backend != manifest.BackendEmbedded || set.Config.Dispatch.MaxInFlight != 256 {
 		t.Errorf("configuration %+v is not what the README says", set.Config)
+	}
+}
+
+// The pod is of steps of the samples.
+func TestReadmePodCanBeUsed(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "pods.yaml")
+	if err := os.WriteFile(file, []byte(blocks(t, "yaml")[2]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := manifest.Load([]string{filepath.Join("..", "..", "config", "samples"), file}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -258,13 +258,18 @@ func (b *brokers) round(ctx context.Context) bool {
 }
 
 func (b *brokers) moves() []*move {
+	active := b.active.Load()
+	ids := make(map[string]string) // by kind: all channels are looked at every second
+	for _, kind := range kinds(active) {
+		ids[kind] = brokerOf(active, kind).id()
+	}
 	b.lifecycle.mu.Lock()
 	defer b.lifecycle.mu.Unlock()
 	var moves []*move
 	for _, c := range b.state.Table.Channels {
 		l := c.Log()
-		p, to := b.swap.Place(l.Name), b.home(l.Name)
-		if p.Home == to && !p.Moving() {
+		p, to := b.state.Places[l.Name], ids[active.BackendOf(c.Namespace)]
+		if p.Home == "" || p.Home == to && !p.Moving() {
 			continue
 		}
 		m := &move{log: l, to: to}

@@ -12,7 +12,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 MODULES := hack/bench hack/conformance hack/s3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run build test simulate test-long lint fuzz bench-hop bench-colocate bench-scale bench-payload bench-backend bench generate clean
+.PHONY: help demo run build test simulate test-long lint fuzz bench-hop bench-colocate bench-scale bench-payload bench-backend bench-swap bench generate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -60,6 +60,10 @@ bench-scale: ## measure 5,000 channels in one process (about 5 minutes); writes 
 
 bench-payload: ## compare how payloads up to 512 MiB travel (about 15 minutes); writes docs/perf.md
 	$(GO) -C hack/bench run ./payload -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
+
+bench-swap: ## measure changes of the backend under load (about 3 minutes); writes docs/perf.md
+	$(GO) -C hack/bench run ./swap -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
+
 bench-backend: ## compare the Kafka backend with franz-go on one broker (about 5 minutes); writes docs/perf.md
 	$(GO) -C hack/bench run ./backend -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
 

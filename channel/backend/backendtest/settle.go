@@ -3,6 +3,7 @@ package backendtest
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
@@ -241,6 +242,7 @@ func lagCounts(f *fixture) {
 	f.publish(b, log, ids("r", 4)...)
 	sub := f.subscribe(b, log, "g1")
 	ds := f.receiveN(sub, 4) // delivered or not makes no difference
+	slices.SortStableFunc(ds, func(a, b *backend.Delivery) int { return a.Stored.Compare(b.Stored) })
 	wantOldest := func(n int64, want time.Time) {
 		f.Helper()
 		got := f.wantLag(other, log, "g1", n).Oldest

@@ -243,6 +243,7 @@ func lagCounts(f *fixture) {
 	f.publish(b, log, ids("r", 4)...)
 	sub := f.subscribe(b, log, "g1")
 	ds := f.receiveN(sub, 4) // delivered or not makes no difference
+	slices.SortStableFunc(ds, func(a, b *backend.Delivery) int { return a.Stored.Compare(b.Stored) })
 	wantOldest := func(n int64, want time.Time) {
 		f.Helper()
 		f.wantLag(other, log, "g1", n)

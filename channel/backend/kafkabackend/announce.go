@@ -1,5 +1,7 @@
 package kafkabackend
 
+import "slices"
+
 // announce tells a new peer of our groups.
 func (f *fleet) announce() {
 	m := message{Kind: msgAnnounce}
@@ -7,7 +9,7 @@ func (f *fleet) announce() {
 		m.Groups = append(m.Groups, g)
 	}
 	for g, who := range f.owed {
-		if _, ours := who[f.me]; ours {
+		for range who[f.me] {
 			m.Owed = append(m.Owed, g)
 		}
 	}
@@ -20,9 +22,9 @@ func (f *fleet) undo(p *peer, kind, group string, offset int64) {
 		return
 	}
 	if p.undone == nil {
-		p.undone = make(map[string]int64)
+		p.undone = make(map[string][]int64)
 	}
-	p.undone[kind+group] = offset
+	p.undone[kind+group] = append(p.undone[kind+group], offset)
 }
 
 // announced: a peer has told what it is in. What it says is as of m.At.
@@ -30,13 +32,24 @@ func (f *fleet) announced(p *peer, m *message) {
 	if p.announced || m.At < f.start {
 		return
 	}
+	later := func(offset int64) bool { return offset > m.At }
+	for g, who := range f.owed { // what we saw before is part of what it says
+		if who[p.id] = slices.DeleteFunc(who[p.id], func(since int64) bool { return !later(since) }); len(who[p.id]) == 0 {
+			delete(who, p.id)
+		}
+		if len(who) == 0 {
+			delete(f.owed, g)
+		}
+	}
 	for _, g := range m.Groups {
-		if at, ok := p.undone[msgExit+g]; !ok || at < m.At {
+		if !slices.ContainsFunc(p.undone[msgExit+g], later) {
 			f.enter(p, g)
 		}
 	}
 	for _, g := range m.Owed {
-		if at, ok := p.undone[msgFinal+g]; !ok || at < m.At {
+		if i := slices.IndexFunc(p.undone[msgFinal+g], later); i >= 0 {
+			p.undone[msgFinal+g] = slices.Delete(p.undone[msgFinal+g], i, i+1)
+		} else {
 			f.owe(g, p.id)
 		}
 	}

@@ -50,6 +50,9 @@ func (d *desk) commit() {
 		d.waiters = append(d.waiters, waiters...)
 	} else {
 		d.answer(waiters, nil)
+		if !d.dirty {
+			heard = d.heard // what came meanwhile was known
+		}
 		d.confirm(heard)
 	}
 	if d.dirty && d.stage == active && s.b.life.Err() == nil {

@@ -40,6 +40,10 @@ func (c *cursor) hand() bool {
 		return false
 	}
 	e := c.buf[0]
+	if st := c.tracker.of(e.offset); st == held || st == settled {
+		c.drop() // an ack came for it meanwhile
+		return true
+	}
 	if e.offset >= c.tracker.base+spanLimit {
 		return false
 	}
@@ -54,9 +58,7 @@ func (c *cursor) hand() bool {
 	} else if t = c.d.taker(); t == nil {
 		return false
 	}
-	c.buf[0] = entryOf{}
-	c.buf = c.buf[1:]
-	c.d.buffered -= e.size
+	c.drop()
 	p := place{c.unit.index, e.offset}
 	c.tracker.set(e.offset, held)
 	switch t := t.(type) {
@@ -66,6 +68,13 @@ func (c *cursor) hand() bool {
 		c.d.grant(t, p, e.delivery.Redelivered)
 	}
 	return true
+}
+
+// drop takes the first record out of the buffer.
+func (c *cursor) drop() {
+	c.d.buffered -= c.buf[0].size
+	c.buf[0] = entryOf{}
+	c.buf = c.buf[1:]
 }
 
 // rewind has the cursor read again from an offset on.

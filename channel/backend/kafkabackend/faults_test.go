@@ -70,6 +70,7 @@ func TestPartitionsThatAreAddedAreReadFromTheirFirstRecord(t *testing.T) {
 	must(t, kerr.ErrorForCode(answer.Topics[0].ErrorCode))
 	other := client(t, address, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(50*time.Millisecond))
 	eventually(t, "publish to a new partition", func() error {
+		other.ForceMetadataRefresh()
 		return other.ProduceSync(ctxOf(t), &kgo.Record{Topic: topic, Partition: 3, Value: []byte("new")}).FirstErr()
 	})
 	if d := receive(t, sub); string(d.Data) != "new" || d.Partition != 3 || d.Offset != 0 {

@@ -37,20 +37,21 @@ type fleet struct {
 	log     *slog.Logger
 	out     batcher[message]
 
-	mu      sync.Mutex
-	state   fleetState
-	me      string
-	seq     uint64
-	applied int64         // the offset being applied, or last applied
-	ready   chan struct{} // closed when state is ready
-	peers   map[string]*peer
-	members map[string]map[string]bool  // peers by group
-	owed    map[string]map[string]int64 // peers that owe a final since an offset, by group
-	shares  map[string]*share           // our part in groups, by group
-	sent    map[uint64]time.Time        // when each of our records left
-	lease   chan struct{}               // closed and replaced when until advances
-	beating bool
-	start   int64 // what was before it we have not read, as who we are now
+	mu        sync.Mutex
+	state     fleetState
+	me        string
+	seq       uint64
+	applied   int64         // the offset being applied, or last applied
+	ready     chan struct{} // closed when state is ready
+	peers     map[string]*peer
+	members   map[string]map[string]bool    // peers by group
+	owed      map[string]map[string][]int64 // peers that owe finals, since which offsets, by group
+	finishing map[string]chan struct{}      // by group: closed when our last former desk has committed
+	shares    map[string]*share             // our part in groups, by group
+	sent      map[uint64]time.Time          // when each of our records left
+	lease     chan struct{}                 // closed and replaced when until advances
+	beating   bool
+	start     int64 // what was before it we have not read, as who we are now
 
 	until atomic.Int64 // when we may have been expelled, in nanoseconds since epoch
 }
@@ -67,9 +68,9 @@ const (
 type peer struct {
 	id, instance string
 	announced    bool
-	undone       map[string]int64 // what it ended, by offset, until it has announced
-	heard        int64            // broker's time of its last message
-	missed       int              // beats of ours since then
+	undone       map[string][]int64 // what it ended, by offset, until it has announced
+	heard        int64              // broker's time of its last message
+	missed       int                // beats of ours since then
 	seq          uint64
 	groups       map[string]bool
 }
@@ -84,7 +85,7 @@ func newFleet(b *Backend, c *cluster, ackWait time.Duration, log *slog.Logger) *
 	f := &fleet{
 		b: b, c: c, ackWait: ackWait, log: log, ready: make(chan struct{}), lease: make(chan struct{}),
 		peers: make(map[string]*peer), members: make(map[string]map[string]bool),
-		owed: make(map[string]map[string]int64), shares: make(map[string]*share), sent: make(map[uint64]time.Time),
+		owed: make(map[string]map[string][]int64), finishing: make(map[string]chan struct{}), shares: make(map[string]*share), sent: make(map[uint64]time.Time),
 	}
 	f.out = batcher[message]{lanes: 1, most: 256, group: c.group, run: f.transmit}
 	return f
@@ -313,7 +314,11 @@ func (f *fleet) applyMessage(p *peer, m *message, offset int64) {
 		}
 	case msgFinal:
 		f.undo(p, msgFinal, m.Group, offset)
-		delete(f.owed[m.Group], p.id)
+		if since := f.owed[m.Group][p.id]; len(since) > 1 {
+			f.owed[m.Group][p.id] = since[1:]
+		} else {
+			delete(f.owed[m.Group], p.id)
+		}
 		f.progress(m.Group)
 	default:
 		if s := f.shares[m.Group]; s != nil {
@@ -434,9 +439,9 @@ func (f *fleet) leader(g string) (leader string) {
 
 func (f *fleet) owe(g, id string) {
 	if f.owed[g] == nil {
-		f.owed[g] = make(map[string]int64)
+		f.owed[g] = make(map[string][]int64)
 	}
-	f.owed[g][id] = f.applied
+	f.owed[g][id] = append(f.owed[g][id], f.applied)
 }
 
 func (f *fleet) entered(p *peer, g string) {
@@ -503,12 +508,31 @@ func (f *fleet) progress(g string) {
 func (f *fleet) owedBefore(g, me string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	ours := f.owed[g][me]
 	for id, since := range f.owed[g] {
-		if id != me && since < f.owed[g][me] {
+		if id != me && (len(ours) == 0 || since[0] < ours[0]) {
 			return true
 		}
 	}
 	return false
+}
+
+// afterwards calls finish when the desks that we had for the group before have
+// committed: what a later one read and commits must not be older. The lock is held.
+func (f *fleet) afterwards(g string, finish func()) {
+	before, done := f.finishing[g], make(chan struct{})
+	f.finishing[g] = done
+	f.c.group.Go(func() {
+		if before != nil {
+			<-before
+		}
+		finish()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if close(done); f.finishing[g] == done {
+			delete(f.finishing, g)
+		}
+	})
 }
 
 // is: we are still who we were.

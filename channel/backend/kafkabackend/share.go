@@ -165,7 +165,7 @@ func (s *share) change(now, entered, exited string) {
 	case before == me && now != me:
 		s.since = f.applied
 		d := s.retire()
-		f.c.group.Go(func() { s.finish(d, me) })
+		f.afterwards(s.group.ID, func() { s.finish(d, me) })
 	case before != me && now == me:
 		s.since = f.applied
 		s.desk = newDesk(s)

@@ -35,7 +35,7 @@ simulate: ## ten thousand histories of the engine with faults, and of the choice
 	$(GO) test -count=1 -run BetterOfStaying ./colocate/balance/
 
 test-long: ## the tests that kill processes, with larger counts, and those of a cluster (about 25 minutes)
-	SIDESTEP_LONG=1 $(GO) test -count=1 -timeout 60m -v -p 1 ./cmd/dispatcher/ ./channel/backend/natsbackend/
+	SIDESTEP_LONG=1 $(GO) test -count=1 -timeout 60m -v -p 1 ./cmd/dispatcher/ ./channel/backend/natsbackend/ ./channel/backend/kafkabackend/
 
 lint: ## format, vet, staticcheck, tidy and generated files
 	@bad=$$($(GO) run $(GOFUMPT) -l .); test -z "$$bad" || { echo "not formatted (gofumpt):"; echo "$$bad"; exit 1; }

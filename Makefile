@@ -44,6 +44,7 @@ lint: ## format, vet, staticcheck, tidy and generated files
 		$(GO) -C $$m vet ./... && $(GO) -C $$m mod tidy -diff && \
 		(cd $$m && $(GO) run $(STATICCHECK) ./...) || exit 1; \
 	done
+	$(GO) vet -tags 'gcs azure' ./claimcheck/...
 	@hack/check-generated
 
 fuzz: ## run each fuzz test for FUZZTIME (10s)

@@ -58,7 +58,7 @@ func (c *Claim) validate() error {
 	if len(c.ContentType) > MaxContentType {
 		return fmt.Errorf("content type of %d bytes", len(c.ContentType))
 	}
-	if _, ok := parsePayload(c.Object); !ok {
+	if k, ok := parsePayload(c.Object); !ok || k.namespace != c.Namespace() {
 		return fmt.Errorf("%w: %.80q is not a payload's", ErrName, c.Object)
 	}
 	if c.Size < 0 {
@@ -69,7 +69,7 @@ func (c *Claim) validate() error {
 
 func validateOwner(owner string) error {
 	ns, name, ok := strings.Cut(owner, "/")
-	if !ok || ns == "" || name == "" || strings.Contains(name, "/") || len(owner) > MaxOwner {
+	if !ok || !isLabel(ns) || name == "" || strings.Contains(name, "/") || len(owner) > MaxOwner {
 		return fmt.Errorf("owner %.80q is not namespace/name", owner)
 	}
 	return nil

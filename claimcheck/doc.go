@@ -16,7 +16,7 @@
 //	   Link: a mark -------> linked until
 //	   Discard: nobody else holds it, no valid link --> deleted
 //	   process died in between --> nobody deletes it --> Sweep: its time is over, no mark,
-//	                                                      no live record --> deleted
+//	                                                      no older record --> deleted
 //
 // A claim is put before its record is published, renewed before it is published
 // again, and deleted after the record is settled. So a crash leaves an object too
@@ -38,5 +38,5 @@
 // # Goroutines
 //
 // None that outlives a call. Store hashes in two, one of which lasts as long as a
-// read of the payload is hashed; SweepEvery runs in its caller's.
+// read of the payload is hashed.
 package claimcheck

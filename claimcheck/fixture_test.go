@@ -94,9 +94,14 @@ func (f *fixture) room(t testing.TB, stores map[string]claimcheck.Store, current
 
 func (f *fixture) put(t testing.TB, data []byte) claimcheck.Claim {
 	t.Helper()
+	return f.putFor(t, owner, data)
+}
+
+func (f *fixture) putFor(t testing.TB, channel string, data []byte) claimcheck.Claim {
+	t.Helper()
 	head := min(len(data), 1000)
 	c, err := f.Store(t.Context(), claimcheck.Payload{
-		Owner: owner, ContentType: "image/png", Length: -1,
+		Owner: channel, ContentType: "image/png", Length: -1,
 		Head: data[:head], Rest: onlyReader(data[head:]),
 	})
 	if err != nil {
@@ -118,7 +123,7 @@ func (f *fixture) objects(t testing.TB) []string {
 	return names
 }
 
-// sweep sweeps, with what is live.
+// sweep sweeps, where the records of what is live were just stored.
 func (f *fixture) sweep(t testing.TB, live ...claimcheck.Claim) claimcheck.Swept {
 	t.Helper()
 	swept, err := f.Sweep(t.Context(), refer(live...))
@@ -128,15 +133,16 @@ func (f *fixture) sweep(t testing.TB, live ...claimcheck.Claim) claimcheck.Swept
 	return swept
 }
 
-func refer(live ...claimcheck.Claim) claimcheck.Live {
-	return func(context.Context) iter.Seq2[claimcheck.Claim, error] {
-		return func(yield func(claimcheck.Claim, error) bool) {
-			for _, c := range live {
-				if !yield(c, nil) {
-					return
-				}
+// refer is what the logs say when they hold records of these claims, each
+// published when the last was that its claim allows.
+func refer(live ...claimcheck.Claim) claimcheck.Oldest {
+	return func(_ context.Context, namespace string) (oldest time.Time, _ error) {
+		for _, c := range live {
+			if at := c.Expires.Add(-ttl / 2); c.Namespace() == namespace && (oldest.IsZero() || at.Before(oldest)) {
+				oldest = at
 			}
 		}
+		return oldest, nil
 	}
 }
 

@@ -37,7 +37,7 @@ func TestTheLargestClaimFitsIntoAHeader(t *testing.T) {
 	id := strings.Repeat("s", claimcheck.MaxStoreID)
 	r := f.room(t, map[string]claimcheck.Store{id: f.store}, id)
 	c, err := r.Store(t.Context(), claimcheck.Payload{
-		Owner:       strings.Repeat("n", 160) + "/" + strings.Repeat("c", 159),
+		Owner:       strings.Repeat("n", 63) + "/" + strings.Repeat("c", claimcheck.MaxOwner-64),
 		ContentType: strings.Repeat("t", claimcheck.MaxContentType), Length: -1,
 	})
 	if err != nil {

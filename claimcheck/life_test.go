@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -125,7 +124,8 @@ func TestAValidLinkProtectsItsPayload(t *testing.T) {
 func TestTheSweeperTakesOnlyWhatNobodyNeeds(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	orphan, stuck, renewed := f.put(t, []byte("orphan")), f.put(t, []byte("stuck")), f.put(t, []byte("renewed"))
+	orphan, renewed := f.put(t, []byte("orphan")), f.put(t, []byte("renewed"))
+	stuck := f.putFor(t, "team-b/pics", []byte("stuck"))
 	// What somebody else keeps there, under names that look almost like ours.
 	foreign := []string{"other/file", "payload/x", orphan.Object + "0x", "renewed/x.1", "linked/" + strings.Repeat("0", 20) + "/y.1"}
 	for _, name := range foreign {
@@ -165,33 +165,69 @@ func TestTheSweeperTakesOnlyWhatNobodyNeeds(t *testing.T) {
 	}
 }
 
-func TestNothingIsSweptWhenLiveClaimsAreNotKnown(t *testing.T) {
+func TestNothingIsSweptWhenTheOldestRecordIsNotKnown(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.put(t, []byte("x"))
 	f.clock.add(2 * ttl)
 	errLog := errors.New("log unreadable")
-	_, err := f.Sweep(t.Context(), func(context.Context) iter.Seq2[claimcheck.Claim, error] {
-		return func(yield func(claimcheck.Claim, error) bool) { yield(claimcheck.Claim{}, errLog) }
-	})
+	_, err := f.Sweep(t.Context(), func(context.Context, string) (time.Time, error) { return time.Time{}, errLog })
 	if !errors.Is(err, errLog) || len(f.objects(t)) != 1 || f.seen.failed[claimcheck.OpSweep] != 1 {
 		t.Errorf("got %v, left %v", err, f.objects(t))
 	}
 }
 
-// The engine moves a record while the logs are read: the reader sees neither the
+// What it was renewed for is over, and the record that it was renewed for is stuck.
+func TestAStuckRecordKeepsItsPayloadHoweverLong(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	c := f.put(t, []byte("x"))
+	f.clock.add(ttl - time.Minute)
+	c, err := f.Carry(t.Context(), c, "team-a/next")
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := f.putFor(t, "team-a/other", []byte("expires after that record was stored"))
+	for range 4 {
+		f.clock.add(ttl)
+		f.sweep(t, c)
+		wantPayload(t, f.Checkroom, c, []byte("x"))
+		wantPayload(t, f.Checkroom, later, []byte("expires after that record was stored"))
+	}
+	if swept := f.sweep(t); swept.Payloads != 2 || swept.Marks != 1 || len(f.objects(t)) != 0 {
+		t.Errorf("once it is settled: swept %+v, left %v", swept, f.objects(t))
+	}
+}
+
+func TestANamespaceThatIsNotKnownDoesNotKeepTheOthers(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	known, unknown := f.put(t, []byte("x")), f.putFor(t, "team-b/pics", []byte("y"))
+	f.clock.add(2 * ttl)
+	errLog := errors.New("log unreadable")
+	_, err := f.Sweep(t.Context(), func(_ context.Context, namespace string) (time.Time, error) {
+		if namespace == "team-b" {
+			return time.Time{}, errLog
+		}
+		return time.Time{}, nil
+	})
+	if left := f.objects(t); !errors.Is(err, errLog) || len(left) != 1 || left[0] != unknown.Object {
+		t.Errorf("got %v, left %v; of these only %s is not needed", err, left, known.Object)
+	}
+}
+
+// The engine moves a record while the logs are asked: the sweeper sees neither the
 // old one nor the new one.
 func TestAClaimCarriedForwardDuringASweepSurvives(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	c := f.put(t, []byte("x"))
 	f.clock.add(2 * ttl) // long stuck
-	moving := func(context.Context) iter.Seq2[claimcheck.Claim, error] {
-		return func(func(claimcheck.Claim, error) bool) {
-			if _, err := f.Carry(t.Context(), c, "team-a/next"); err != nil {
-				t.Error(err)
-			}
+	moving := func(context.Context, string) (time.Time, error) {
+		if _, err := f.Carry(t.Context(), c, "team-a/next"); err != nil {
+			t.Error(err)
 		}
+		return time.Time{}, nil
 	}
 	if _, err := f.Sweep(t.Context(), moving); err != nil {
 		t.Fatal(err)
@@ -205,10 +241,7 @@ func TestManyPayloadsAreSweptInParts(t *testing.T) {
 	const n = 10_000 // more than one part
 	var live []claimcheck.Claim
 	for i := range n {
-		c, err := f.Store(t.Context(), claimcheck.Payload{Owner: fmt.Sprintf("ns/c%d", i%7), Length: -1})
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := f.putFor(t, fmt.Sprintf("ns-%d/c", i%10), nil)
 		if i%10 == 0 {
 			live = append(live, c)
 		}

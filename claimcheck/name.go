@@ -2,7 +2,6 @@ package claimcheck
 
 import (
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"strconv"
@@ -13,21 +12,21 @@ import (
 // Names say all that must be known of an object's life, so that no clock but
 // ours, and no second look at the store, is needed:
 //
-//	payload/<owner>/<random>-<expiry>              a payload and its block hashes
-//	renewed/<owner>/<random>-<expiry>.<expiry>     empty: lives until then
-//	linked/<owner>/<random>-<expiry>.<expiry>      empty: a link to it does
+//	payload/<namespace>/<random>-<expiry>              a payload and its block hashes
+//	renewed/<namespace>/<random>-<expiry>.<expiry>     empty: lives until then
+//	linked/<namespace>/<random>-<expiry>.<expiry>      empty: a link to it does
 //
-// <owner> are 80 bits of the SHA-256 of the owner channel, <random> is 128 bits,
-// <expiry> Unix seconds; all in hexadecimal. Marks are only ever added while the payload is there:
+// <namespace> is that of all channels that may refer to it, <random> is 128 bits, <expiry> Unix
+// seconds, both in hexadecimal. Marks are only ever added while the payload is there:
 // two processes that renew at once cannot undo each other's work.
 const (
 	payloads = "payload/"
 	renewals = "renewed/"
 	links    = "linked/"
 
-	maxName   = 200
-	ownerSize = 10 // bytes
-	randSize  = 16
+	maxName      = 200
+	maxNamespace = 63 // RFC 1123, a label
+	randSize     = 16 // bytes
 )
 
 // ValidName returns an error that wraps ErrName unless name is what every store
@@ -55,20 +54,23 @@ func ValidName(name string) error {
 	return nil
 }
 
-// key is a payload's name without its folder: "<owner>/<random>-<expiry>".
+// key is a payload's name without its folder.
 type key struct {
-	id      string // "<owner>/<random>"
-	expires time.Time
+	namespace string
+	random    string // in hexadecimal
+	expires   time.Time
 }
 
 func newKey(owner string, expires time.Time) key {
-	sum := sha256.Sum256([]byte(owner))
+	namespace, _, _ := strings.Cut(owner, "/")
 	var random [randSize]byte
 	_, _ = rand.Read(random[:]) // never fails
-	return key{hex.EncodeToString(sum[:ownerSize]) + "/" + hex.EncodeToString(random[:]), wholeSeconds(expires)}
+	return key{namespace, hex.EncodeToString(random[:]), wholeSeconds(expires)}
 }
 
-func (k key) String() string  { return k.id + "-" + strconv.FormatInt(k.expires.Unix(), 16) }
+func (k key) String() string {
+	return k.namespace + "/" + k.random + "-" + strconv.FormatInt(k.expires.Unix(), 16)
+}
 func (k key) payload() string { return payloads + k.String() }
 
 // mark is the name of a mark in folder that holds until t.
@@ -115,15 +117,23 @@ func parseMark(folder, name string) (k key, until time.Time, ok bool) {
 }
 
 func parseKey(s string) (key, bool) {
-	const idSize = 2*ownerSize + 1 + 2*randSize
-	if len(s) < idSize+2 || s[2*ownerSize] != '/' || s[idSize] != '-' {
+	namespace, rest, ok := strings.Cut(s, "/")
+	if !ok || !isLabel(namespace) || len(rest) < 2*randSize+2 || rest[2*randSize] != '-' {
 		return key{}, false
 	}
-	if !isHex(s[:2*ownerSize]) || !isHex(s[2*ownerSize+1:idSize]) {
-		return key{}, false
+	random := rest[:2*randSize]
+	t, ok := parseTime(rest[2*randSize+1:])
+	return key{namespace, random, t}, ok && isHex(random)
+}
+
+// isLabel tells whether s can be the name of a namespace (RFC 1123, section 2.1).
+func isLabel(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
 	}
-	t, ok := parseTime(s[idSize+1:])
-	return key{s[:idSize], t}, ok
+	return s != "" && len(s) <= maxNamespace && s[0] != '-' && s[len(s)-1] != '-'
 }
 
 // parseTime takes only what FormatInt would have written.

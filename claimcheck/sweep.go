@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"iter"
 	"time"
 )
 
-// Live yields the claims of all records that are stored in any log, settled by
-// not all of its groups. It ends in an error if it cannot tell of one: then nothing is
-// swept. A record that is published while it runs may be left out.
-type Live func(ctx context.Context) iter.Seq2[Claim, error]
+// Oldest tells when the oldest record of any channel of a namespace was stored that
+// some group has yet to settle; zero if there is none. An error means that it cannot
+// tell, and then nothing of that namespace is swept.
+type Oldest func(ctx context.Context, namespace string) (time.Time, error)
 
 // Swept is what a sweep deleted.
 type Swept struct {
@@ -31,23 +30,33 @@ const (
 	partialAge = 24 * time.Hour
 )
 
-// Sweep deletes the payloads whose time is over, to which neither a live record
-// nor a valid link refers, from all stores. The order makes it safe beside
-// publishers and other sweepers:
+// Sweep deletes the payloads whose time is over, to which neither an unsettled record
+// nor a valid link refers, from all stores. No log is read for it:
+//
+//	put, or renewed         published at the latest     expires
+//	-----|----------------------------|--------------------|-------> time
+//	     '-- at least half of its time remains: else it --'
+//	         is renewed first, see Carry
+//
+// So whatever refers to a payload was stored before the payload's time was over,
+// and where all that is unsettled in its namespace was stored later, nothing refers to
+// it. A stuck record keeps what expired after it, of its namespace alone.
+//
+// The order makes it safe beside publishers and other sweepers:
 //
 //  1. candidates: payloads whose name says that their time is over
-//  2. less those that a live record refers to
-//  3. less those with a renewal or a link that is not over
-//  4. delete the rest
+//  2. the oldest unsettled record of their namespaces
+//  3. the renewals and links of the candidates
+//  4. delete those whose time is over with all that, and was before that record
 //
-// A record that step 2 did not see was published after it, from one that it saw,
-// or after a renewal that step 3 sees: Carry renews what is about to expire before it is
-// published, and its record is settled after that.
-func (r *Checkroom) Sweep(ctx context.Context, live Live) (Swept, error) {
+// A record that step 2 did not see was published from one that it saw, or else after
+// that one's renewal was made, which step 3 sees: Carry renews what is about to expire
+// before it is published, and its record is settled after that.
+func (r *Checkroom) Sweep(ctx context.Context, oldest Oldest) (Swept, error) {
 	var total Swept
 	var errs []error
 	for id, s := range r.rooms.Load().stores {
-		w := &sweep{r: r, id: id, s: s, live: live, seed: maphash.MakeSeed(), total: &total}
+		w := &sweep{r: r, s: s, oldest: oldest, seed: maphash.MakeSeed(), total: &total, namespaces: map[string]time.Time{}}
 		if err := w.run(ctx); err != nil {
 			err = fmt.Errorf("sweep payload store %q: %w", id, err)
 			r.notify.Failed(OpSweep, err)
@@ -57,29 +66,23 @@ func (r *Checkroom) Sweep(ctx context.Context, live Live) (Swept, error) {
 	return total, errors.Join(errs...)
 }
 
-// SweepEvery sweeps until ctx ends. Failures go to the Observer; the next
-// sweep tries again.
-func (r *Checkroom) SweepEvery(ctx context.Context, every time.Duration, live Live) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			_, _ = r.Sweep(ctx, live) // was observed
-		}
-	}
-}
-
 // sweep is one store's.
 type sweep struct {
-	r     *Checkroom
-	id    string
-	s     Store
-	live  Live
-	seed  maphash.Seed
-	total *Swept
+	r      *Checkroom
+	s      Store
+	oldest Oldest
+	seed   maphash.Seed
+	total  *Swept
+
+	namespaces map[string]time.Time // what oldest said
+	unknown    error                // and where it could not tell
+}
+
+// candidate is a payload whose own time is over.
+type candidate struct {
+	size int64
+	// until is the latest time of its name and its marks.
+	until time.Time
 }
 
 func (w *sweep) run(ctx context.Context) error {
@@ -95,7 +98,25 @@ func (w *sweep) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return w.marks(ctx)
+	return errors.Join(w.marks(ctx), w.unknown)
+}
+
+// over tells whether nothing in a namespace can need what was kept until then: no
+// link, and no record, as all that is unsettled was stored later.
+func (w *sweep) over(ctx context.Context, namespace string, until time.Time) bool {
+	if !w.r.over(until) {
+		return false
+	}
+	oldest, known := w.namespaces[namespace]
+	if !known {
+		var err error
+		if oldest, err = w.oldest(ctx, namespace); err != nil {
+			w.unknown = errors.Join(w.unknown, fmt.Errorf("find the oldest unsettled record of namespace %s: %w", namespace, err))
+			oldest = time.Unix(0, 0) // nothing is sure to be over
+		}
+		w.namespaces[namespace] = oldest
+	}
+	return oldest.IsZero() || oldest.After(until.Add(w.r.slack))
 }
 
 // survey counts the candidates, and deletes what killed puts left.
@@ -108,7 +129,7 @@ func (w *sweep) survey(ctx context.Context) (n int, err error) {
 			if err := w.partial(ctx, o); err != nil {
 				return 0, err
 			}
-		} else if w.candidate(o) {
+		} else if _, ok := w.candidate(o); ok {
 			n++
 		}
 	}
@@ -128,74 +149,74 @@ func (w *sweep) partial(ctx context.Context, o Object) error {
 
 // candidate tells whether an object is a payload whose own time is over. What
 // we did not make is none.
-func (w *sweep) candidate(o Object) bool {
+func (w *sweep) candidate(o Object) (key, bool) {
 	k, ok := parsePayload(o.Name)
-	return ok && !o.Partial && w.r.over(k.expires)
+	return k, ok && !o.Partial && w.r.over(k.expires)
 }
 
 func (w *sweep) part(ctx context.Context, part, parts uint64) error {
-	candidates := map[string]int64{} // size by key
+	candidates := map[key]candidate{}
 	for o, err := range w.s.List(ctx, payloads) {
 		if err != nil {
 			return err
 		}
-		if w.candidate(o) && maphash.String(w.seed, o.Name)%parts == part {
-			k, _ := parsePayload(o.Name)
-			candidates[k.String()] = o.Size
+		// Those that a record keeps are no candidates yet: so its namespace is
+		// asked before the marks are read.
+		if k, ok := w.candidate(o); ok && maphash.String(w.seed, o.Name)%parts == part && w.over(ctx, k.namespace, k.expires) {
+			candidates[k] = candidate{o.Size, k.expires}
 		}
 	}
 	if len(candidates) == 0 {
 		return nil
 	}
-	for c, err := range w.live(ctx) {
-		if err != nil {
-			return fmt.Errorf("find live claims: %w", err)
-		}
-		if k, ok := parsePayload(c.Object); ok && c.Store == w.id {
-			delete(candidates, k.String())
-		}
-	}
 	for _, folder := range []string{renewals, links} {
-		if err := w.spare(ctx, folder, candidates); err != nil {
+		if err := w.extend(ctx, folder, candidates); err != nil {
 			return err
 		}
 	}
 	return w.delete(ctx, candidates)
 }
 
-// spare takes out the candidates that have a mark which is not over.
-func (w *sweep) spare(ctx context.Context, folder string, candidates map[string]int64) error {
+// extend gives the candidates the time that their marks in a folder give them.
+func (w *sweep) extend(ctx context.Context, folder string, candidates map[key]candidate) error {
 	for o, err := range w.s.List(ctx, folder) {
 		if err != nil {
 			return err
 		}
-		if k, until, ok := parseMark(folder, o.Name); ok && !w.r.over(until) {
-			delete(candidates, k.String())
+		k, until, ok := parseMark(folder, o.Name)
+		if c, wanted := candidates[k]; ok && wanted && until.After(c.until) {
+			c.until = until
+			candidates[k] = c
 		}
 	}
 	return nil
 }
 
-func (w *sweep) delete(ctx context.Context, candidates map[string]int64) error {
-	for k, size := range candidates {
-		if err := w.s.Delete(ctx, payloads+k); err != nil {
+func (w *sweep) delete(ctx context.Context, candidates map[key]candidate) error {
+	for k, c := range candidates {
+		if !w.over(ctx, k.namespace, c.until) {
+			continue
+		}
+		if err := w.s.Delete(ctx, k.payload()); err != nil {
 			return err
 		}
 		w.total.Payloads++
-		w.total.Bytes += size
-		w.r.notify.Swept(size)
+		w.total.Bytes += c.size
+		w.r.notify.Swept(c.size)
 	}
 	return nil
 }
 
-// marks deletes those that are over: they keep nothing any more.
+// marks deletes those that are over: they keep nothing any more. One that a record
+// outlasts stays, as its payload does: it says how old that record may be.
 func (w *sweep) marks(ctx context.Context) error {
 	for _, folder := range []string{renewals, links} {
 		for o, err := range w.s.List(ctx, folder) {
 			if err != nil {
 				return err
 			}
-			if _, until, ok := parseMark(folder, o.Name); !ok || o.Partial || !w.r.over(until) {
+			k, until, ok := parseMark(folder, o.Name)
+			if !ok || o.Partial || !w.over(ctx, k.namespace, until) {
 				continue
 			}
 			if err := w.s.Delete(ctx, o.Name); err != nil {

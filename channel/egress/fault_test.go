@@ -272,16 +272,17 @@ func TestBytesBehindAnAnswerAreNotTheNextAnswer(t *testing.T) {
 	const one = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 	const forged = "HTTP/1.1 500 Forged\r\nContent-Length: 0\r\n\r\n"
 	filling := strings.Repeat("x", readerSize-len(one))
-	onBoth(t, func(t *testing.T, tr transport) {
-		target := tr.raw(t, func(n int, c net.Conn, r *bufio.Reader) {
-			if n == 1 {
-				answers(one+filling+forged)(n, c, r)
-				return
-			}
-			answers(one)(n, c, r)
-		})
-		c := newClient(t, Config{})
-		wantDelivered(t, send(t, c, target))
-		wantDelivered(t, send(t, c, target))
+	// net/http sees such bytes on a connection that is idle, and only then: whether a
+	// request comes first is a race that it does not mind.
+	lean := transports[0]
+	target := lean.raw(t, func(n int, c net.Conn, r *bufio.Reader) {
+		if n == 1 {
+			answers(one+filling+forged)(n, c, r)
+			return
+		}
+		answers(one)(n, c, r)
 	})
+	c := newClient(t, Config{})
+	wantDelivered(t, send(t, c, target))
+	wantDelivered(t, send(t, c, target))
 }

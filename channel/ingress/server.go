@@ -3,6 +3,7 @@ package ingress
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -28,7 +29,10 @@ const (
 // Server serves a Handler over HTTP/1.1 without TLS, at about half of what it
 // costs net/http. A Handler is an http.Handler, too, for what this cannot do.
 type Server struct {
-	fast fasthttp.Server
+	fast    fasthttp.Server
+	handler *Handler
+	logger  *slog.Logger
+	links   *links // nil unless there are any
 
 	mu       sync.Mutex
 	listener net.Listener // being served
@@ -41,8 +45,9 @@ func NewServer(h *Handler, logger *slog.Logger) *Server {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{fast: fasthttp.Server{
-		Handler:       h.serveFast,
+	s := &Server{handler: h, logger: logger}
+	s.fast = fasthttp.Server{
+		Handler:       s.serve,
 		ExpectHandler: h.expect,
 		// A body is read when there is memory for it, and no sooner: beyond
 		// this size it is left to the Handler.
@@ -61,7 +66,16 @@ func NewServer(h *Handler, logger *slog.Logger) *Server {
 		CloseOnShutdown:       true,
 		SecureErrorLogMessage: true,
 		Logger:                debugLog{logger},
-	}}
+		// They are net/http's to close, see HandleLinks.
+		KeepHijackedConns: true,
+	}
+	return s
+}
+
+func (s *Server) serve(ctx *fasthttp.RequestCtx) {
+	if !s.links.take(ctx) {
+		s.handler.serveFast(ctx)
+	}
 }
 
 // Serve takes connections until Shutdown, and then returns nil; at once if
@@ -75,6 +89,9 @@ func (s *Server) Serve(l net.Listener) error {
 	s.mu.Unlock()
 	if stopped {
 		return nil
+	}
+	if s.links != nil {
+		s.links.run()
 	}
 	err := s.fast.Serve(l)
 	s.mu.Lock()
@@ -97,7 +114,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		// serve it for ever.
 		l.Close()
 	}
-	return s.fast.ShutdownWithContext(ctx)
+	err := s.fast.ShutdownWithContext(ctx)
+	if s.links != nil {
+		err = errors.Join(err, s.links.shutdown(ctx))
+	}
+	return err
 }
 
 // onceListener may be closed again.

@@ -68,7 +68,11 @@ func (l *lifecycle) apply(
 	table, deadlines := l.state.Table, maps.Clone(l.state.Deadlines)
 	next, err := l.state.plan(want, time.Now(), drain)
 	if err == nil {
-		err = l.carryOut(ctx, next)
+		shared := sharing(&table, next)
+		if shared != nil {
+			table = *shared // also if this fails: groups may have been made
+		}
+		err = l.carryOut(ctx, shared, next)
 	}
 	if err != nil {
 		// The file may be ahead of what is true now. A restart makes good
@@ -80,10 +84,15 @@ func (l *lifecycle) apply(
 
 // carryOut writes down first what it is about to do: the UIDs name groups, and
 // an event that was accepted into a group whose UID is forgotten is lost.
-func (l *lifecycle) carryOut(ctx context.Context, next *channel.Table) error {
+func (l *lifecycle) carryOut(ctx context.Context, shared, next *channel.Table) error {
 	l.state.Table = *next
 	if err := l.state.save(); err != nil {
 		return err
+	}
+	if shared != nil && l.dispatcher.Epoch() > 0 {
+		if _, err := l.dispatcher.Apply(shared); err != nil {
+			return err
+		}
 	}
 	if err := l.ensure(ctx, next); err != nil {
 		return err
@@ -178,6 +187,33 @@ func (l *lifecycle) left(ctx context.Context, r removal) (int64, error) {
 		left += lag.Records
 	}
 	return left, nil
+}
+
+// oldest is when the oldest record of a namespace that some group has yet to settle
+// was stored; zero if there is none.
+func (l *lifecycle) oldest(ctx context.Context, namespace string) (time.Time, error) {
+	l.mu.Lock()
+	channels := l.state.Table.Channels
+	l.mu.Unlock()
+	var oldest time.Time
+	for _, c := range channels {
+		if c.Namespace != namespace {
+			continue
+		}
+		for _, s := range c.Subscriptions {
+			lag, err := l.backend.Lag(ctx, c.Log().Name, s.UID)
+			if errors.Is(err, backend.ErrNotFound) {
+				continue // a removal that broke off had come so far
+			}
+			if err != nil {
+				return time.Time{}, err
+			}
+			if !lag.Oldest.IsZero() && (oldest.IsZero() || lag.Oldest.Before(oldest)) {
+				oldest = lag.Oldest
+			}
+		}
+	}
+	return oldest, nil
 }
 
 // remove takes r out of the table, waits a while for those who still work from

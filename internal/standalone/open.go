@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/sidestep-dev/sidestep/channel/backend"
 	"github.com/sidestep-dev/sidestep/channel/backend/natsbackend"
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
 )
@@ -20,7 +19,7 @@ const embeddedAckWait = 5 * time.Second
 
 // openBackend connects to the backend that the files name, starting the
 // embedded server if it is that one.
-func (p *process) openBackend(ctx context.Context, undo *closers) (backend.Backend, error) {
+func (p *process) openBackend(ctx context.Context, undo *closers) (*natsbackend.Backend, error) {
 	n := p.set.Config.NATS
 	c := natsbackend.Config{
 		Replicas: n.Replicas,

@@ -41,6 +41,28 @@ func (s *state) plan(want *channel.Table, now time.Time, drain time.Duration) (*
 	return next, nil
 }
 
+// sharing is last, the table being worked from, with those channels Shared that
+// have one more group in next; nil if there are none. See channel.Channel.Shared.
+func sharing(last, next *channel.Table) *channel.Table {
+	wanted := make(map[string]*channel.Channel, len(next.Channels))
+	for _, c := range next.Channels {
+		wanted[c.Log().Name] = c
+	}
+	out, any := new(channel.Table), false
+	for _, old := range last.Channels {
+		c := wanted[old.Log().Name]
+		if c != nil && slices.ContainsFunc(c.Subscriptions, func(s *channel.Subscription) bool { return !has(old, s.UID) }) {
+			old, any = clone(old), true
+			old.Shared = true
+		}
+		out.Channels = append(out.Channels, old)
+	}
+	if !any {
+		return nil
+	}
+	return out
+}
+
 // checkMoves refuses a subscription that would leave its channel for another: it
 // is a position in one log. Knative refuses it, too.
 func (s *state) checkMoves(want *channel.Table) error {

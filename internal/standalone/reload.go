@@ -2,6 +2,8 @@ package standalone
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/sidestep-dev/sidestep/channel"
@@ -19,7 +21,7 @@ func (p *process) changed(ctx context.Context) {
 	set, err := manifest.Load(p.Paths)
 	if err == nil {
 		p.warnRestart(set)
-		err = p.reload(ctx, set)
+		err = errors.Join(p.useStore(ctx, set), p.reload(ctx, set))
 	}
 	if err == nil {
 		err = p.announce()
@@ -38,10 +40,23 @@ func (p *process) warnRestart(set *manifest.Set) {
 	was, is := p.set.Config, set.Config
 	was.Dispatch.ShortCircuit, is.Dispatch.ShortCircuit = 0, 0
 	was.Dispatch.DrainOnDelete, is.Dispatch.DrainOnDelete = 0, 0
+	was.ClaimCheck.Store, is.ClaimCheck.Store = "", ""
 	if was != is {
-		p.Logger.Warn("config-sidestep was changed in keys other than dispatch.shortCircuit and " +
+		p.Logger.Warn("config-sidestep was changed in keys other than claim-check.store, dispatch.shortCircuit and " +
 			"dispatch.drainOnDelete: restart to apply them")
 	}
+}
+
+// useStore has payloads go to the store that the files name from now on.
+func (p *process) useStore(ctx context.Context, set *manifest.Set) error {
+	url, err := p.claimURL(set.Config.ClaimCheck.Store)
+	if err == nil {
+		err = p.claims.use(ctx, url)
+	}
+	if err != nil {
+		return fmt.Errorf("claim-check: payloads go on to the store that they went to before: %w", err)
+	}
+	return nil
 }
 
 // reload applies a set.

@@ -16,8 +16,10 @@ import (
 
 	"github.com/sidestep-dev/sidestep/channel"
 	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/channel/backend/natsbackend"
 	"github.com/sidestep-dev/sidestep/channel/egress"
 	"github.com/sidestep-dev/sidestep/channel/ingress"
+	"github.com/sidestep-dev/sidestep/claimcheck"
 	"github.com/sidestep-dev/sidestep/internal/budget"
 	"github.com/sidestep-dev/sidestep/internal/telemetry"
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
@@ -42,6 +44,9 @@ type process struct {
 	set        *manifest.Set
 	state      *state
 	backend    backend.Backend
+	broker     *natsbackend.Backend // the same
+	claims     *claimStores
+	payloads   *channel.Claims
 	sender     *egress.Client
 	dispatcher *channel.Dispatcher
 	lifecycle  *lifecycle
@@ -131,13 +136,24 @@ func (p *process) open(ctx context.Context, undo *closers) (err error) {
 	if p.state, err = openState(p.Data); err != nil {
 		return err
 	}
-	if p.backend, err = p.openBackend(ctx, undo); err != nil {
+	if p.broker, err = p.openBackend(ctx, undo); err != nil {
 		return err
 	}
-	p.sender = egress.New(egress.Config{MaxReplyBytes: p.backend.Limits().MaxRecordBytes})
+	p.backend = p.broker
+	p.lifecycle = &lifecycle{
+		backend: p.backend, logger: p.Logger, state: p.state, discarded: newDiscarded(),
+	}
+	if p.payloads, err = p.openClaims(ctx, undo); err != nil {
+		return err
+	}
+	p.sender = egress.New(egress.Config{MaxReplyBytes: p.maxBody(), Payloads: p.payloads})
 	undo.add(func() error { p.sender.Close(); return nil })
 	return p.openDispatcher()
 }
+
+// maxBody is the most bytes of a message that has to be in memory as a whole: one
+// in structured mode.
+func (p *process) maxBody() int { return int(p.set.Config.ClaimCheck.MaxStructuredBytes) }
 
 // closed passes over the error of what was closed before, in order.
 func closed(f func() error) func() error {
@@ -161,6 +177,7 @@ func (p *process) openDispatcher() (err error) {
 		Backend:         p.backend,
 		Sender:          p.sender,
 		Key:             p.state.Key,
+		Claims:          p.payloads,
 		Budget:          p.bytes,
 		Window:          d.MaxInFlight,
 		CheckpointAfter: d.CheckpointAfter,
@@ -178,9 +195,7 @@ func (p *process) openDispatcher() (err error) {
 	for _, result := range []string{reloadApplied, reloadFailed} {
 		p.reloads.WithLabelValues(result) // from 0 on, so that an increase is seen
 	}
-	p.lifecycle = &lifecycle{
-		backend: p.backend, dispatcher: p.dispatcher, logger: p.Logger, state: p.state, discarded: newDiscarded(),
-	}
+	p.lifecycle.dispatcher = p.dispatcher
 	p.registry.MustRegister(p.reloads, p.lifecycle.discarded)
 	return nil
 }
@@ -194,6 +209,7 @@ func (p *process) serve(ctx context.Context) error {
 	failed := make(chan error, 2)
 
 	events := ingress.NewServer(p.ingress(), p.Logger)
+	events.HandleLinks(claimcheck.LinkPath, p.claims.room.Handler())
 	admin := p.server(adminHandler(&p.ready, p.dispatcher, p.registry, &p.hops))
 	admin.BaseContext = func(net.Listener) context.Context { return work }
 	start := func(s interface{ Serve(net.Listener) error }, l net.Listener) {
@@ -209,6 +225,7 @@ func (p *process) serve(ctx context.Context) error {
 	}
 	start(events, p.listener)
 	running.Go(func() { p.lifecycle.run(work) })
+	running.Go(func() { p.claims.run(work, p.set.Config.ClaimCheck.TTL, p.lifecycle.oldest) })
 	running.Go(func() { trim(work) })
 	p.ready.ready.Store(true)
 	p.Logger.Info("serving", "events", p.listener.Addr().String(), "admin", p.admin.Addr().String(),
@@ -244,6 +261,8 @@ func (p *process) ingress() *ingress.Handler {
 		Dispatcher:    p.dispatcher,
 		Budget:        p.bytes,
 		MaxEventBytes: p.backend.Limits().MaxRecordBytes,
+		MaxBodyBytes:  p.maxBody(),
+		Payloads:      p.payloads,
 		Observe: func(c *channel.Channel, status, bytes int, took time.Duration) {
 			var namespace, name string // empty for what is no channel
 			if c != nil {

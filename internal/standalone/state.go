@@ -36,6 +36,9 @@ type state struct {
 	// Deadlines until when removed channels ("namespace/name") and
 	// subscriptions (by UID) are drained.
 	Deadlines map[string]time.Time `json:"deadlines"`
+	// ClaimStores are the URLs of the stores that payloads may be in, the one
+	// that is written to first.
+	ClaimStores []string `json:"claimStores,omitempty"`
 
 	path string
 }

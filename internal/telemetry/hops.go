@@ -41,7 +41,7 @@ type HopLine struct {
 	ID           string        `json:"id"`
 	Source       string        `json:"source"`
 	Type         string        `json:"type"`
-	Bytes        int           `json:"bytes"`
+	Bytes        int64         `json:"bytes"`
 	Leg          string        `json:"leg"`
 	Travel       string        `json:"travel"`
 	Namespace    string        `json:"namespace"`
@@ -61,7 +61,7 @@ func (s *Hops) hop(h *channel.Hop) {
 	}
 	l := HopLine{
 		Start: h.Start, Took: h.Took,
-		ID: h.Event.ID, Source: h.Event.Source, Type: h.Event.Type, Bytes: len(h.Event.Data),
+		ID: h.Event.ID, Source: h.Event.Source, Type: h.Event.Type, Bytes: h.Event.Size(),
 		Leg: h.Leg.String(), Travel: h.Travel.String(),
 		Namespace: h.Channel.Namespace, Channel: h.Channel.Name, Subscription: h.Subscription.Name,
 		Dest: h.Dest, Attempt: h.Result.Attempts, Status: h.Result.Status,

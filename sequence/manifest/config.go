@@ -26,9 +26,10 @@ const configName = "config-sidestep"
 // Config is what the ConfigMap config-sidestep says.
 type Config struct {
 	// Backend is BackendEmbedded, the default, or BackendNATS.
-	Backend  string
-	NATS     NATS
-	Dispatch Dispatch
+	Backend    string
+	NATS       NATS
+	ClaimCheck ClaimCheck
+	Dispatch   Dispatch
 }
 
 // NATS is the data key nats: which server, and how it stores. Storage and Sync
@@ -68,7 +69,9 @@ type Dispatch struct {
 }
 
 func defaultConfig() Config {
-	return Config{Backend: BackendEmbedded, Dispatch: Dispatch{DrainOnDelete: 30 * time.Second}}
+	return Config{
+		Backend: BackendEmbedded, ClaimCheck: defaultClaimCheck(), Dispatch: Dispatch{DrainOnDelete: 30 * time.Second},
+	}
 }
 
 // decodeConfigMap reads the ConfigMap config-sidestep; there is no other.
@@ -91,7 +94,7 @@ func (d *document) decodeConfigMap(root value) {
 				"backend":     func(v value) { backendAt, c.Backend = v, backend(v) },
 				"nats":        func(v value) { v.embedded(func(v value) { c.NATS = nats(v) }) },
 				"kafka":       func(v value) { v.embedded(kafka) },
-				"claim-check": func(v value) { v.embedded(claimCheck) },
+				"claim-check": func(v value) { v.embedded(func(v value) { claimCheck(v, &c.ClaimCheck) }) },
 				"dispatch":    func(v value) { v.embedded(func(v value) { dispatch(v, &c.Dispatch) }) },
 				"namespaces":  func(v value) { namespacesAt = v },
 			})
@@ -165,11 +168,6 @@ func kafka(v value) {
 		"brokers": ignored, "sasl": ignored, "tls": ignored, "partitions": ignored,
 		"replicationFactor": ignored, "retention": ignored, "topicTemplate": ignored,
 	})
-}
-
-func claimCheck(v value) {
-	no := unavailable("claim checks are not available in this version")
-	v.object(fields{"store": no, "threshold": no, "ttl": no, "maxEventBytes": no})
 }
 
 func namespaces(v value, everywhere string) {

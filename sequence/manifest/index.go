@@ -38,6 +38,8 @@ type place struct {
 	channel string // "namespace/name"
 	address string
 	why     *unresolved // neither
+
+	reference bool // large payloads go to the address by reference
 }
 
 // index finds what destinations name.
@@ -88,7 +90,7 @@ func (svc service) place(key objectKey) place {
 		return place{why: nowhere(namePart,
 			"%s declares no address; give it the annotation %s: http://HOST:PORT", key, addressAnnotation)}
 	}
-	return place{address: svc.address}
+	return place{address: svc.address, reference: svc.reference}
 }
 
 // find is what a Ref from the namespace names.
@@ -141,7 +143,9 @@ func (ix *index) resolve(d *sequence.Destination, namespace string) (channel.Des
 	if _, why := parseURL(u.String()); why != "" {
 		return channel.Destination{}, nowhere(uriPart, "bad URL %q: %s", u, why)
 	}
-	return ix.target(u, d.CACerts), nil
+	dest := ix.target(u, d.CACerts)
+	dest.Target.Reference = p.reference && dest.Channel == ""
+	return dest, nil
 }
 
 // target is a URL, or the channel whose address it is.

@@ -128,7 +128,12 @@ func TestTheConfigMap(t *testing.T) {
 		}
 		return set.Config
 	}
-	defaults := manifest.Config{Backend: manifest.BackendEmbedded, Dispatch: manifest.Dispatch{DrainOnDelete: 30 * time.Second}}
+	claims := manifest.ClaimCheck{
+		Threshold: 256 << 10, TTL: 168 * time.Hour, LinkTTL: time.Hour, MaxEventBytes: 5 << 30, MaxStructuredBytes: 8 << 20,
+	}
+	defaults := manifest.Config{
+		Backend: manifest.BackendEmbedded, ClaimCheck: claims, Dispatch: manifest.Dispatch{DrainOnDelete: 30 * time.Second},
+	}
 	tests := []struct {
 		name, data string
 		want       manifest.Config
@@ -143,6 +148,13 @@ func TestTheConfigMap(t *testing.T) {
     replicas: 3
     storage: memory
     sync: always
+  claim-check: |
+    store: s3://payloads?endpoint=http://minio:9000
+    threshold: 64Ki
+    ttl: 24h
+    linkTTL: 10m
+    maxEventBytes: 1Gi
+    maxStructuredBytes: 1Mi
   dispatch: |
     maxInFlight: 32
     byteBudget: 1Gi
@@ -150,13 +162,17 @@ func TestTheConfigMap(t *testing.T) {
     checkpointAfter: 250ms
     drainOnDelete: 0
 `, manifest.Config{
-			Backend:  manifest.BackendNATS,
-			NATS:     manifest.NATS{URL: "tls://a:4222, nats://b", CredentialsFile: "/etc/nats.creds", Replicas: 3, Memory: true, SyncAlways: true},
+			Backend: manifest.BackendNATS,
+			NATS:    manifest.NATS{URL: "tls://a:4222, nats://b", CredentialsFile: "/etc/nats.creds", Replicas: 3, Memory: true, SyncAlways: true},
+			ClaimCheck: manifest.ClaimCheck{
+				Store: "s3://payloads?endpoint=http://minio:9000", Threshold: 64 << 10, TTL: 24 * time.Hour, LinkTTL: 10 * time.Minute,
+				MaxEventBytes: 1 << 30, MaxStructuredBytes: 1 << 20,
+			},
 			Dispatch: manifest.Dispatch{MaxInFlight: 32, ByteBudget: 1 << 30, ShortCircuit: channel.Never, CheckpointAfter: 250 * time.Millisecond},
 		}},
 		{"no work at risk", "  dispatch: \"checkpointAfter: 0s\"\n  nats: 'sync: 5s'\n", manifest.Config{
-			Backend:  manifest.BackendEmbedded,
-			NATS:     manifest.NATS{SyncInterval: 5 * time.Second},
+			Backend: manifest.BackendEmbedded,
+			NATS:    manifest.NATS{SyncInterval: 5 * time.Second}, ClaimCheck: claims,
 			Dispatch: manifest.Dispatch{CheckpointAfter: -1, DrainOnDelete: 30 * time.Second},
 		}},
 	}

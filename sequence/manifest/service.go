@@ -10,8 +10,10 @@ import (
 
 // What annotations of a Service mean something to Sidestep.
 const (
-	annotationPrefix  = "sidestep.dev/"
-	addressAnnotation = annotationPrefix + "address"
+	annotationPrefix   = "sidestep.dev/"
+	addressAnnotation  = annotationPrefix + "address"
+	payloadAnnotation  = annotationPrefix + "payload"
+	colocateAnnotation = annotationPrefix + "colocate"
 )
 
 // decodeService takes in where a Service is reached from this process.
@@ -25,7 +27,7 @@ func (d *document) decodeService(root value) {
 		fs["externalName"] = func(v value) { externalAt, external = v, v.str() }
 		v.object(fs)
 	}}))
-	address := ""
+	address, reference := "", false
 	// The port is 80, as it is for Knative, whatever the ports say.
 	if kind == "ExternalName" && external != "" {
 		address = checkedAddress(externalAt, "http://"+external)
@@ -35,7 +37,15 @@ func (d *document) decodeService(root value) {
 		switch {
 		case key == addressAnnotation:
 			address = checkedAddress(at, d.meta.annotations[key])
-		case key == annotationPrefix+"colocate", key == annotationPrefix+"payload":
+		case key == payloadAnnotation:
+			switch d.meta.annotations[key] {
+			case "reference":
+				reference = true
+			case "value":
+			default:
+				at.problem("want value or reference, got %q", d.meta.annotations[key])
+			}
+		case key == colocateAnnotation:
 			// For pods; there are none here.
 		case strings.HasPrefix(key, annotationPrefix):
 			at.problem("unknown annotation; Sidestep knows address, colocate and payload")
@@ -43,7 +53,7 @@ func (d *document) decodeService(root value) {
 	}
 	key := objectKey{serviceKind, d.meta.namespace, d.meta.name}
 	if _, twice := d.load.set.services[key]; !twice {
-		d.load.set.services[key] = service{address: address, broken: d.broken}
+		d.load.set.services[key] = service{address: address, broken: d.broken, reference: reference}
 	}
 }
 

@@ -26,6 +26,8 @@ type Set struct {
 type service struct {
 	address string
 	broken  bool
+	// reference: it wants large payloads by reference.
+	reference bool
 }
 
 func newSet() *Set {

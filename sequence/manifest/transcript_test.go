@@ -156,6 +156,10 @@ func drawTable(table *channel.Table, addresses []manifest.Address) string {
 }
 
 func drawTarget(t egress.Target) string {
+	if t.Reference {
+		t.Reference = false
+		return drawTarget(t) + " (by reference)"
+	}
 	if t.CACerts != "" {
 		return t.URL + " (with certificates)"
 	}

@@ -124,6 +124,21 @@ func (b *Backend) connect(ctx context.Context) error {
 	return err
 }
 
+// Dial opens another connection to the same servers, for what is not records. The
+// caller closes it.
+func (b *Backend) Dial(name string) (*nats.Conn, error) {
+	options, err := b.options()
+	if err != nil {
+		return nil, err
+	}
+	nc, err := nats.Connect(b.config.URL, append(options, nats.Name(name),
+		nats.DisconnectErrHandler(nil), nats.ReconnectHandler(nil))...)
+	if err != nil {
+		return nil, fmt.Errorf("connect %s: %w", name, errors.Join(err, backend.ErrUnavailable))
+	}
+	return nc, nil
+}
+
 func (b *Backend) options() ([]nats.Option, error) {
 	o, err := b.config.authentication()
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sidestep-dev/sidestep/hack/bench/internal/generate"
+	"github.com/sidestep-dev/sidestep/hack/bench/internal/machine"
 
 	"github.com/sidestep-dev/sidestep/hack/bench/internal/section"
 )
@@ -139,12 +140,12 @@ func (o options) contenders() ([]contender, error) {
 // report prints the results, and writes them to the file if there is one. The
 // error tells that something could not be measured.
 func (o options) report(r results, dir string) error {
-	machine := describe(dir)
-	if err := r.text(os.Stdout, machine); err != nil {
+	on := machine.Describe(dir)
+	if err := r.text(os.Stdout, on); err != nil {
 		return err
 	}
 	if o.write != "" {
-		if err := section.Write(o.write, sectionName, r.markdown(machine)); err != nil {
+		if err := section.Write(o.write, sectionName, r.markdown(on)); err != nil {
 			return err
 		}
 		fmt.Fprintln(os.Stderr, "written to", o.write)

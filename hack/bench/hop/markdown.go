@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"strings"
+
+	"github.com/sidestep-dev/sidestep/hack/bench/internal/machine"
 )
 
 // sectionName is that of the report in a document.
@@ -30,7 +32,7 @@ show what of the difference is HTTP's own; they have the same generator as Sides
 `
 
 // markdown is the report as a section of a document.
-func (r *results) markdown(m machine) string {
+func (r *results) markdown(m machine.Machine) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "`%s` writes this section. Do not edit it.\n\n%s\n", command, method)
 	for _, t := range r.tables() {

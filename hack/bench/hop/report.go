@@ -6,6 +6,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/sidestep-dev/sidestep/hack/bench/internal/machine"
 	"github.com/sidestep-dev/sidestep/hack/bench/internal/stats"
 )
 
@@ -96,7 +97,7 @@ func (r *results) compared() table {
 const maxForeign = 10
 
 // notes are what a reader must know besides the numbers.
-func (r *results) notes(m machine) []string {
+func (r *results) notes(m machine.Machine) []string {
 	others := stats.Summarize(percent(r.foreign))
 	notes := []string{
 		fmt.Sprintf("Measured on %s. Rounds: %d, each with every contender once, in a shuffled order.", m, r.rounds),
@@ -121,7 +122,7 @@ func percent(parts []float64) []float64 {
 }
 
 // text prints the report for a terminal.
-func (r *results) text(w io.Writer, m machine) error {
+func (r *results) text(w io.Writer, m machine.Machine) error {
 	for _, t := range r.tables() {
 		fmt.Fprintf(w, "\n%s\n\n", t.title)
 		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

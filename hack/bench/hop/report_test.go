@@ -5,6 +5,8 @@ import (
 	"math"
 	"strings"
 	"testing"
+
+	"github.com/sidestep-dev/sidestep/hack/bench/internal/machine"
 )
 
 // twoRounds are results in which Always took 100 and 130 µs a hop where the
@@ -68,7 +70,7 @@ func TestARoundWithoutAMeasurementIsLeftOutOfItsRatio(t *testing.T) {
 func TestTheReportShowsTheSameNumbersAsTextAndAsMarkdown(t *testing.T) {
 	t.Parallel()
 	r := twoRounds(t)
-	m := machine{cores: 2, model: "M", kernel: "6.1", golang: "go1", dir: "ext4"}
+	m := machine.Machine{Cores: 2, Model: "M", Kernel: "6.1", Go: "go1", Dir: "ext4"}
 	var text strings.Builder
 	if err := r.text(&text, m); err != nil {
 		t.Fatal(err)
@@ -92,7 +94,7 @@ func TestTheReportShowsTheSameNumbersAsTextAndAsMarkdown(t *testing.T) {
 func TestABusyMachineIsPointedOut(t *testing.T) {
 	t.Parallel()
 	r := twoRounds(t)
-	warned := func() bool { return strings.Contains(strings.Join(r.notes(machine{}), " "), "not idle") }
+	warned := func() bool { return strings.Contains(strings.Join(r.notes(machine.Machine{}), " "), "not idle") }
 	if warned() {
 		t.Error("warned although others used 2 % at most")
 	}

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/sidestep-dev/sidestep/hack/bench/internal/machine"
 )
 
 // results are what all rounds showed.
@@ -54,7 +56,7 @@ func (b *bench) rounds(ctx context.Context, wanted []contender, rounds int, seed
 		rand.New(rand.NewPCG(seed, uint64(round))).Shuffle(len(order), func(i, j int) {
 			order[i], order[j] = order[j], order[i]
 		})
-		load := watchForeign()
+		load := machine.WatchForeign()
 		for i, c := range order {
 			s, err := b.sample(ctx, c)
 			if ctx.Err() != nil {
@@ -71,7 +73,7 @@ func (b *bench) rounds(ctx context.Context, wanted []contender, rounds int, seed
 			left := time.Since(began) / time.Duration(done) * time.Duration(rounds*len(order)-done)
 			b.say("round %d/%d  %-18s %-48s %s left", round+1, rounds, c.name, s, left.Round(time.Second))
 		}
-		r.foreign = append(r.foreign, load.part())
+		r.foreign = append(r.foreign, load.Part())
 	}
 	return r, nil
 }

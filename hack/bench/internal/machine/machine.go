@@ -1,4 +1,6 @@
-package main
+// Package machine tells what a benchmark ran on, and how much of it others used
+// meanwhile.
+package machine
 
 import (
 	"bytes"
@@ -12,23 +14,24 @@ import (
 	"time"
 )
 
-// machine is what the numbers were measured on.
-type machine struct {
-	cores                      int
-	model, kernel, golang, dir string
+// Machine is what numbers were measured on.
+type Machine struct {
+	Cores                  int
+	Model, Kernel, Go, Dir string
 }
 
-func describe(dir string) machine {
-	m := machine{cores: runtime.NumCPU(), golang: runtime.Version(), model: "unknown", kernel: "unknown", dir: "unknown"}
+// Describe is this machine, with stores in the folder dir.
+func Describe(dir string) Machine {
+	m := Machine{Cores: runtime.NumCPU(), Go: runtime.Version(), Model: "unknown", Kernel: "unknown", Dir: "unknown"}
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		m.model = modelName(info)
+		m.Model = modelName(info)
 	}
 	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
-		m.kernel = strings.TrimSpace(string(release))
+		m.Kernel = strings.TrimSpace(string(release))
 	}
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(dir, &fs); err == nil {
-		m.dir = fileSystem(int64(fs.Type))
+		m.Dir = fileSystem(int64(fs.Type))
 	}
 	return m
 }
@@ -60,25 +63,26 @@ func fileSystem(magic int64) string {
 	}
 }
 
-func (m machine) String() string {
-	return fmt.Sprintf("%d cores (%s), Linux %s, %s, stores on %s", m.cores, m.model, m.kernel, m.golang, m.dir)
+func (m Machine) String() string {
+	return fmt.Sprintf("%d cores (%s), Linux %s, %s, stores on %s", m.Cores, m.Model, m.Kernel, m.Go, m.Dir)
 }
 
-// foreign watches how much processor time goes to who is not part of this.
-type foreign struct {
+// Foreign watches how much processor time goes to who is not part of this.
+type Foreign struct {
 	at        time.Time
 	busy, own time.Duration
 }
 
-func watchForeign() foreign {
-	f := foreign{at: time.Now()}
+// WatchForeign begins to.
+func WatchForeign() Foreign {
+	f := Foreign{at: time.Now()}
 	f.busy, f.own = busyTime(), ownTime()
 	return f
 }
 
-// part tells how much of all processor time others have used since f was made:
+// Part tells how much of all processor time others have used since f was made:
 // 0 to 1, NaN if it is not known. All children must have ended.
-func (f foreign) part() float64 {
+func (f Foreign) Part() float64 {
 	all := time.Since(f.at) * time.Duration(runtime.NumCPU())
 	now := busyTime()
 	if now == 0 || all <= 0 {

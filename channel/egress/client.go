@@ -2,6 +2,7 @@ package egress
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -101,6 +102,10 @@ type Config struct {
 	// Token is the bearer token for a Target that has an Audience and an
 	// Identity; it is called for each attempt. nil: there are none.
 	Token func(ctx context.Context, identity, audience string) (string, error)
+	// TLS is the configuration for https targets with the CACerts, "" for none. nil:
+	// the system's authorities and CACerts, from TLS 1.2 on. Forget has it asked
+	// again.
+	TLS func(caCerts string) (*tls.Config, error)
 	// Proxy tells which proxy serves a URL, nil for none, as in
 	// http.Transport. A nil func: http.ProxyFromEnvironment.
 	Proxy func(*http.Request) (*url.URL, error)
@@ -187,6 +192,18 @@ func (c *Client) Close() {
 	c.mu.Unlock()
 	close(c.stop)
 	c.stopped.Wait()
+}
+
+// Forget has what is trusted looked at anew: connections with TLS that attempts
+// are using are closed when they end.
+func (c *Client) Forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.transports {
+		t.CloseIdleConnections()
+	}
+	c.transports = make(map[string]*http.Transport)
+	clear(c.endpoints)
 }
 
 // Send makes one attempt. It returns when the response has been read

@@ -30,7 +30,10 @@ type Answer struct {
 type Channel struct {
 	// UID of the object: one of the same name made anew is another channel.
 	UID string `json:"uid"`
-	// Changed is the first epoch of a table with exactly these Subscriptions.
+	// Draining: it takes nothing from outside any more.
+	Draining bool `json:"draining,omitempty"`
+	// Changed is the first epoch of a table in which it was Draining, or not, and
+	// had exactly these Subscriptions.
 	Changed uint64 `json:"changed"`
 	// Subscriptions by their UID.
 	Subscriptions map[string]Subscription `json:"subscriptions"`
@@ -65,6 +68,16 @@ func (a *Answer) Has(channel, uid, subscription string, generation int64) (why s
 	default:
 		return s.Error
 	}
+}
+
+// Closed tells whether the replica takes nothing from outside for the channel any
+// more, and nothing is under way that it took before.
+func (a *Answer) Closed(channel, uid string) bool {
+	c, ok := a.Channels[channel]
+	if !ok || c.UID != uid {
+		return a.Observed == a.Epoch
+	}
+	return c.Draining && a.Observed >= c.Changed
 }
 
 // Without tells whether nothing in the replica works with the subscription, or

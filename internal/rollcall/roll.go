@@ -11,7 +11,8 @@ import (
 
 // Entry is a channel in a table that was applied.
 type Entry struct {
-	UID string
+	UID      string
+	Draining bool
 	// Subscriptions are generations by UID.
 	Subscriptions map[string]int64
 }
@@ -50,7 +51,7 @@ func (r *Roll) Applied(epoch uint64, entries map[string]Entry) {
 	next := make(map[string]noted, len(entries))
 	for name, e := range entries {
 		n := noted{e, epoch}
-		if was, ok := r.channels[name]; ok && was.UID == e.UID && sameKeys(was.Subscriptions, e.Subscriptions) {
+		if was, ok := r.channels[name]; ok && was.UID == e.UID && was.Draining == e.Draining && sameKeys(was.Subscriptions, e.Subscriptions) {
 			n.changed = was.changed
 		}
 		next[name] = n
@@ -95,7 +96,7 @@ func (r *Roll) Answer(c *Call) *Answer {
 			}
 			subs[uid] = s
 		}
-		a.Channels[name] = Channel{UID: n.UID, Changed: n.changed, Subscriptions: subs}
+		a.Channels[name] = Channel{UID: n.UID, Draining: n.Draining, Changed: n.changed, Subscriptions: subs}
 	}
 	return a
 }

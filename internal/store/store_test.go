@@ -153,7 +153,7 @@ func TestAStoreSaysWhatItWants(t *testing.T) {
 	}{
 		{"no folder", func(c *Config) { c.Dir = "" }, "want a folder"},
 		{"no port", func(c *Config) { c.Listen = "127.0.0.1" }, "want host:port"},
-		{"bad peer", func(c *Config) { c.Peers = []string{"x:99999"} }, "want a port from 1 to 65535"},
+		{"bad peer", func(c *Config) { c.Peers = []string{"y:6222", "x:99999"} }, "want a port from 1 to 65535"},
 		{"short password", func(c *Config) { c.PasswordFile = passwordFile(t, "short") }, "has 5 bytes: want 16"},
 		{"no password", func(c *Config) { c.PasswordFile = "/nonexistent" }, "read password"},
 	}

@@ -19,7 +19,7 @@ import (
 const (
 	serviceSuffix = "-kn-channel"
 	// Finalizer is ours on a channel: its log has to be removed first.
-	Finalizer = "sidestepchannels.messaging.sidestep.dev"
+	Finalizer = "messaging.sidestep.dev/log"
 	// subscribable tells Knative which version of the contract a channel
 	// keeps.
 	subscribable = "messaging.knative.dev/subscribable"

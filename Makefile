@@ -12,7 +12,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 MODULES := hack/bench hack/conformance hack/s3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run build test test-long lint fuzz bench-hop bench-scale bench generate clean
+.PHONY: help demo run build test test-cluster test-long lint fuzz bench-hop bench-scale bench generate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ build: ## build bin/dispatcher
 test: ## every test, with the race detector, in random order
 	$(GO) test -race -shuffle=on -timeout 20m ./...
 	@for m in $(MODULES); do echo "$(GO) -C $$m test ./..."; $(GO) -C $$m test -race -shuffle=on -timeout 20m ./... || exit 1; done
+
+test-cluster: ## test the controller against a real API server (as root; builds one once, in minutes)
+	hack/k8s/with-control env SIDESTEP_CLUSTER=1 $(GO) test -race -count=1 -timeout 20m ./kube/livetest/
 
 test-long: ## the tests that kill processes, with larger counts (about 20 minutes)
 	SIDESTEP_LONG=1 $(GO) test -count=1 -timeout 60m -v ./cmd/dispatcher/

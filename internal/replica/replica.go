@@ -171,6 +171,9 @@ func (r *Replica) Close() error {
 	return errors.Join(errs...)
 }
 
+// Forget has what is trusted of https targets looked at anew.
+func (r *Replica) Forget() { r.sender.Forget() }
+
 // Addresses of the servers for events (TLS "" if there is none) and of the admin
 // server.
 func (r *Replica) Addresses() (events, eventsTLS, admin string) {

@@ -120,7 +120,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	roll := rollcall.NewRoll(table{r.Dispatcher})
-	p.watcher.Applier, p.watcher.Roll = r.Dispatcher, roll
+	p.watcher.Applier, p.watcher.Roll, p.watcher.Trust = r.Dispatcher, roll, r.Forget
 	running.Go(func() { failed <- p.watcher.Run(work) })
 	serving, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

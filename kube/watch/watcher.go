@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	toolscache "k8s.io/client-go/tools/cache"
 	"knative.dev/eventing/pkg/apis/feature"
+	"knative.dev/eventing/pkg/eventingtls"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -35,7 +36,9 @@ type Watcher struct {
 	Roll    *rollcall.Roll
 	// Options of the tables, as far as config-sidestep does not say.
 	Options Options
-	Logger  *slog.Logger
+	// Trust, if set, is called when what everybody trusts may have changed.
+	Trust  func()
+	Logger *slog.Logger
 
 	synced   atomic.Bool
 	features atomic.Pointer[feature.Flags]
@@ -175,6 +178,10 @@ func (w *Watcher) setConfigMap(key string, object any) {
 			return
 		}
 		w.features.Store(&flags)
+	default:
+		if w.Trust != nil && (cm == nil || cm.Labels[eventingtls.TrustBundleLabelKey] == eventingtls.TrustBundleLabelValue) {
+			w.Trust()
+		}
 	}
 }
 

@@ -37,7 +37,7 @@ test-long: ## the tests that kill processes, with larger counts (about 20 minute
 	SIDESTEP_LONG=1 $(GO) test -count=1 -timeout 60m -v ./cmd/dispatcher/
 
 lint: ## format, vet, staticcheck, tidy and generated files
-	@bad=$$($(GO) run $(GOFUMPT) -l .); test -z "$$bad" || { echo "not formatted (gofumpt):"; echo "$$bad"; exit 1; }
+	@bad=$$($(GO) run $(GOFUMPT) -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "not formatted (gofumpt):"; echo "$$bad"; exit 1; }
 	@for m in . $(MODULES); do \
 		echo "lint $$m"; \
 		$(GO) -C $$m vet ./... && $(GO) -C $$m mod tidy -diff && \

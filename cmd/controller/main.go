@@ -135,6 +135,9 @@ func serve(ctx context.Context, o options) (err error) {
 	if err := r.SetupWithManager(m); err != nil {
 		return err
 	}
+	if err := m.Add(&reconcile.Uninstall{Client: direct, Namespace: o.namespace, Logger: o.logger}); err != nil {
+		return err
+	}
 	return m.Start(ctx)
 }
 

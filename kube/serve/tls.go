@@ -36,7 +36,7 @@ func (c *certificates) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error)
 		if bad == nil {
 			c.version, c.current = s.ResourceVersion, &pair
 		} else {
-			err = fmt.Errorf("Secret %s: %w", c.secret, bad) //nolint:staticcheck // it is the kind's name
+			err = fmt.Errorf("certificate in Secret %s: %w", c.secret, bad)
 		}
 	}
 	switch {

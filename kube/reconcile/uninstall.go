@@ -2,10 +2,12 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -20,7 +22,10 @@ import (
 // finalizer would then be there for ever.
 const Uninstalling = "messaging.sidestep.dev/uninstall"
 
-const uninstallPoll = 2 * time.Second
+const (
+	uninstallPoll    = 2 * time.Second
+	uninstallTimeout = 20 * time.Second
+)
 
 // Uninstall watches over the controller's own end. It is a manager.Runnable.
 //
@@ -40,8 +45,7 @@ type Uninstall struct {
 // NeedLeaderElection implements manager.LeaderElectionRunnable.
 func (u *Uninstall) NeedLeaderElection() bool { return true }
 
-// own is what has the finalizer, in the order in which it is let go: what allows
-// the rest comes last. The process outlives its Deployment by the time that the rest takes.
+// own is what has the finalizer; the Deployment is the first.
 func (u *Uninstall) own() []*unstructured.Unstructured {
 	rbac := schema.GroupVersion{Group: "rbac.authorization.k8s.io", Version: "v1"}
 	object := func(gvk schema.GroupVersionKind, namespace string) *unstructured.Unstructured {
@@ -129,23 +133,36 @@ func (u *Uninstall) release(ctx context.Context) (left int, err error) {
 	return left, nil
 }
 
-// letGo takes our finalizer off what is being deleted.
+// letGo takes our finalizer off what is being deleted: off all of it at the same
+// time, since each is needed to be allowed to do so. A request is authorized before
+// another one has had its effect. And it does so although the process is told to
+// stop, as it is when its Deployment is gone.
 func (u *Uninstall) letGo(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), uninstallTimeout)
+	defer cancel()
+	var g errgroup.Group
+	start := make(chan struct{})
 	for _, o := range u.own() {
 		err := u.Client.Get(ctx, client.ObjectKeyFromObject(o), o)
 		if apierrors.IsNotFound(err) || err == nil && o.GetDeletionTimestamp().IsZero() {
 			continue
 		}
 		if err != nil {
-			return err
+			close(start)
+			return errors.Join(err, g.Wait())
 		}
 		was := o.DeepCopy()
 		if !controllerutil.RemoveFinalizer(o, Uninstalling) {
 			continue
 		}
-		if err := u.Client.Patch(ctx, o, client.MergeFrom(was)); client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("let %s %s go: %w", o.GetKind(), o.GetName(), err)
-		}
+		g.Go(func() error {
+			<-start
+			if err := u.Client.Patch(ctx, o, client.MergeFrom(was)); client.IgnoreNotFound(err) != nil {
+				return fmt.Errorf("let %s %s go: %w", o.GetKind(), o.GetName(), err)
+			}
+			return nil
+		})
 	}
-	return nil
+	close(start)
+	return g.Wait()
 }

@@ -12,10 +12,10 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 MODULES := hack/bench hack/conformance hack/s3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run build test test-cluster test-long lint fuzz bench-hop bench-scale bench generate clean
+.PHONY: help demo run build test test-cluster e2e test-long lint fuzz bench-hop bench-scale bench generate clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: ## send real events through the sample flows, print their ways, exit
 	@$(GO) run ./hack/demo
@@ -32,6 +32,9 @@ test: ## every test, with the race detector, in random order
 
 test-cluster: ## test the controller against a real API server (as root; builds one once, in minutes)
 	hack/k8s/with-control env SIDESTEP_CLUSTER=1 $(GO) test -race -count=1 -timeout 20m ./kube/livetest/
+
+e2e: ## all on a real cluster: install, Knative's own suite, uninstall (as root; about 15 minutes)
+	hack/e2e
 
 test-long: ## the tests that kill processes, with larger counts (about 20 minutes)
 	SIDESTEP_LONG=1 $(GO) test -count=1 -timeout 60m -v ./cmd/dispatcher/
@@ -61,4 +64,4 @@ generate: ## make generated files anew
 	$(GO) generate ./...
 
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin hack/rekt/bin hack/rekt/out hack/rekt/.reconciler-test

@@ -12,10 +12,10 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 MODULES := hack/bench hack/conformance hack/s3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run build test test-cluster e2e test-long lint fuzz bench-hop bench-scale bench generate clean
+.PHONY: help demo run build test simulate test-cluster e2e test-long lint fuzz bench-hop bench-colocate bench-scale bench-payload bench-backend bench generate clean
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 demo: ## send real events through the sample flows, print their ways, exit
 	@$(GO) run ./hack/demo
@@ -23,12 +23,13 @@ demo: ## send real events through the sample flows, print their ways, exit
 run: ## the same, but stay up and print the curl line to try
 	@$(GO) run ./hack/demo --stay
 
-build: ## build bin/dispatcher
+build: ## build bin/dispatcher and bin/sidecar
 	$(GO) build -trimpath -o bin/ ./cmd/...
 
 test: ## every test, with the race detector, in random order
 	$(GO) test -race -shuffle=on -timeout 20m ./...
 	@for m in $(MODULES); do echo "$(GO) -C $$m test ./..."; $(GO) -C $$m test -race -shuffle=on -timeout 20m ./... || exit 1; done
+	@hack/kafka which
 
 test-cluster: ## test the controller against a real API server (as root; builds one once, in minutes)
 	hack/k8s/with-control env SIDESTEP_CLUSTER=1 $(GO) test -race -count=1 -timeout 20m ./kube/livetest/
@@ -36,8 +37,11 @@ test-cluster: ## test the controller against a real API server (as root; builds 
 e2e: ## all on a real cluster: install, Knative's own suite, uninstall (as root; about 15 minutes)
 	hack/e2e
 
-test-long: ## the tests that kill processes, with larger counts (about 20 minutes)
-	SIDESTEP_LONG=1 $(GO) test -count=1 -timeout 60m -v ./cmd/dispatcher/
+simulate: ## ten thousand histories of the engine with faults, in simulated time (half a minute)
+	$(GO) test -count=1 -run Simulated ./channel/
+
+test-long: ## the tests that kill processes, with larger counts, and those of a cluster (about 25 minutes)
+	SIDESTEP_LONG=1 $(GO) test -count=1 -timeout 60m -v -p 1 ./cmd/dispatcher/ ./channel/backend/natsbackend/
 
 lint: ## format, vet, staticcheck, tidy and generated files
 	@bad=$$($(GO) run $(GOFUMPT) -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "not formatted (gofumpt):"; echo "$$bad"; exit 1; }
@@ -54,8 +58,16 @@ fuzz: ## run each fuzz test for FUZZTIME (10s)
 bench-hop: ## compare hops and throughput side by side (about 10 minutes); writes docs/perf.md
 	$(GO) -C hack/bench run ./hop -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
 
+bench-colocate: ## compare a chain within a pod with its yardsticks, side by side (about 6 minutes); writes docs/perf.md
+	$(GO) -C hack/bench run ./hop -colocate -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
+
 bench-scale: ## measure 5,000 channels in one process (about 5 minutes); writes docs/perf.md
 	$(GO) -C hack/bench run ./scale -write $(CURDIR)/docs/perf.md
+
+bench-payload: ## compare how payloads up to 512 MiB travel (about 15 minutes); writes docs/perf.md
+	$(GO) -C hack/bench run ./payload -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
+bench-backend: ## compare the Kafka backend with franz-go on one broker (about 5 minutes); writes docs/perf.md
+	$(GO) -C hack/bench run ./backend -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
 
 bench: ## the microbenchmarks, with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./channel/...

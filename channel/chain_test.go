@@ -133,6 +133,16 @@ func TestAttemptsAndDeadLettersAreTheSameWithAndWithoutShortCircuit(t *testing.T
 				if never != always {
 					t.Errorf("Never:\n%s\nAlways:\n%s", never, always)
 				}
+				// With the pods of section 7, whichever steps they hold.
+				for _, hold := range []map[string][]string{
+					{"p0": {"u0", "u1", "u2"}}, {"p0": {"u0", "u1"}}, {"p0": {"u1", "u2"}},
+				} {
+					for _, mode := range []channel.ShortCircuit{channel.Colocated, channel.Always} {
+						if got := transcript(t, mode, k, failing, hold); got != never {
+							t.Errorf("Never:\n%s\nmode %d with pods %v:\n%s", never, mode, hold, got)
+						}
+					}
+				}
 				if !strings.Contains(never, "http://dls") {
 					t.Errorf("no dead letter:\n%s", never)
 				}
@@ -141,12 +151,17 @@ func TestAttemptsAndDeadLettersAreTheSameWithAndWithoutShortCircuit(t *testing.T
 	}
 }
 
-func transcript(t *testing.T, mode channel.ShortCircuit, k int, failing func(*egress.Request) egress.Result) string {
+func transcript(t *testing.T, mode channel.ShortCircuit, k int, failing func(*egress.Request) egress.Result, hold ...map[string][]string) string {
 	t.Helper()
 	var out strings.Builder
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		defer w.stop()
+		for _, h := range hold {
+			w.d.Close(t.Context())
+			w.pods = &pods{w: w, hold: h}
+			w.start()
+		}
 		for i := range 3 {
 			w.step(fmt.Sprintf("http://s%d", i), passOn(i))
 		}
@@ -252,9 +267,10 @@ func TestParkedRecordsStopFetchingBeforeTheyFillTheWindow(t *testing.T) {
 }
 
 func TestAFailedReplyDeadLettersTheOriginalAndDoesNotCallTheStepAgain(t *testing.T) {
-	for _, mode := range []channel.ShortCircuit{channel.Never, channel.Always} {
+	for _, mode := range []channel.ShortCircuit{channel.Never, channel.Always, channel.Colocated} {
 		bubble(t, fmt.Sprint(mode), func(t *testing.T) {
 			w := newWorld(t)
+			inOnePod(w, 2)
 			defer w.stop()
 			w.step("http://s0", passOn(0))
 			w.step("http://s1", passOn(1))

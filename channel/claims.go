@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
@@ -101,13 +102,20 @@ func (c *Claims) Store(ctx context.Context, in event.Incoming) (event.Payload, e
 	if err != nil {
 		return nil, payloadError(err)
 	}
-	return &claimed{c, claim}, nil
+	return &claimed{claims: c, claim: claim}, nil
 }
 
 // claimed is a payload in a store.
 type claimed struct {
 	claims *Claims
 	claim  claimcheck.Claim
+	link   atomic.Pointer[link] // the last one that was made
+}
+
+// link is a URL at which a payload can be read for a while.
+type link struct {
+	url, field string
+	made       time.Time
 }
 
 func (p *claimed) Size() int64 { return p.claim.Size }
@@ -140,6 +148,8 @@ func payloadError(err error) error {
 		kind = event.ErrPayloadTooLarge
 	case errors.Is(err, claimcheck.ErrLength):
 		kind = event.ErrPayloadLength
+	case errors.Is(err, claimcheck.ErrSlow):
+		kind = event.ErrPayloadSlow
 	case errors.Is(err, claimcheck.ErrFull):
 		kind = event.ErrPayloadFull
 	case errors.Is(err, claimcheck.ErrUnavailable):
@@ -178,7 +188,7 @@ func (d *Dispatcher) claim(rec *backend.Record, log string, e *event.Event) {
 	claim, err := d.Claims.room.ParseHeader(value, log)
 	switch {
 	case err == nil:
-		e.Payload, e.Data = &claimed{d.Claims, claim}, nil
+		e.Payload, e.Data = &claimed{claims: d.Claims, claim: claim}, nil
 	case len(e.Data) == 0:
 		e.Payload = lost{fmt.Errorf("%w: %w", event.ErrPayloadGone, err)}
 	default:
@@ -238,15 +248,33 @@ func (c *Claims) byReference(ctx context.Context, e *event.Event) (*event.Event,
 	if !ok || c == nil || c.config.LinkBase == "" || e.Get(dataref) != "" {
 		return e, "", nil, nil
 	}
-	path, err := c.room.Link(ctx, p.claim, c.config.LinkTTL)
+	l, err := p.refer(ctx)
 	if err != nil {
 		return nil, "", nil, payloadError(err)
 	}
-	link := c.config.LinkBase + path
-	referring := e.With(event.Attribute{Name: dataref, Value: link})
+	referring := e.With(event.Attribute{Name: dataref, Value: l.url})
 	referring.Payload = nil
-	field := fmt.Sprintf("size=%d;sha256=%x", p.claim.Size, p.claim.SHA256)
-	return referring, link, []event.Attribute{{Name: referenceField, Value: field}}, nil
+	return referring, l.url, []event.Attribute{{Name: referenceField, Value: l.field}}, nil
+}
+
+// linkShare is the part of a link's time during which it is handed out again: to
+// the steps of a chain that pass it on.
+const linkShare = 60
+
+// refer is a link to the payload.
+func (p *claimed) refer(ctx context.Context) (*link, error) {
+	c := &p.claims.config
+	if l := p.link.Load(); l != nil && time.Since(l.made) < c.LinkTTL/linkShare {
+		return l, nil
+	}
+	made := time.Now()
+	path, err := p.claims.room.Link(ctx, p.claim, c.LinkTTL)
+	if err != nil {
+		return nil, err
+	}
+	l := &link{c.LinkBase + path, fmt.Sprintf("size=%d;sha256=%x", p.claim.Size, p.claim.SHA256), made}
+	p.link.Store(l)
+	return l, nil
 }
 
 // returned undoes byReference for an answer that refers to what its step was

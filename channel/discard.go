@@ -15,14 +15,16 @@ import (
 // Payloads that nobody needs any more are deleted a while after their record
 // was settled:
 //
-//	record settled --> queue --- discardDelay ---> still one group? --> delete
-//	                     '-- full: left to the sweeper       '-- no: left to it, too
+//	record settled --> queue --- discardDelay ---> still one group, and the broker answers? --> delete
+//	                     '-- full: left to the sweeper                           '-- no: left to it, too
 //
-// The delay is the backends': what was settled when a process is killed may come
-// back for as long as the broker has not written it down, and would then come without its
-// payload.
+// The delay is for records that refer to it all the same: one that a killed process
+// had published on and not settled comes back within a backend's redelivery time (10 s),
+// when the next one that its payload went on to may have been settled long ago. What
+// comes back later has come to its end before, and comes without its payload.
 const (
-	discardDelay   = 10 * time.Second
+	discardDelay   = 30 * time.Second
+	finishDelay    = time.Second // when the dispatcher stops
 	discardTimeout = 30 * time.Second
 	discardQueue   = 8192
 	discardAtOnce  = 8
@@ -40,13 +42,18 @@ type discard struct {
 	claim claimcheck.Claim
 	// log is the channel whose record had it, "" if no record ever did.
 	log string
-	due time.Time
+	// group that settled the record, "" if there was none, as nobody subscribed;
+	// and when the record was stored.
+	group  string
+	stored time.Time
+	due    time.Time
 }
 
-func (q *discards) add(claim claimcheck.Claim, log string) {
+func (q *discards) add(d discard) {
+	d.due = time.Now().Add(discardDelay)
 	q.mu.Lock()
 	if len(q.queue) < discardQueue {
-		q.queue = append(q.queue, discard{claim, log, time.Now().Add(discardDelay)})
+		q.queue = append(q.queue, d)
 	}
 	first := len(q.queue) == 1
 	q.mu.Unlock()
@@ -95,8 +102,15 @@ func (q *discards) run(ctx context.Context) {
 }
 
 // finish deletes what is left, due or not, until ctx ends. By then the
-// subscriptions are closed.
+// subscriptions are closed. It leaves the backend a moment to write down what was
+// settled last: the process may be killed while it stops.
 func (q *discards) finish(ctx context.Context) {
+	q.mu.Lock()
+	left := len(q.queue)
+	q.mu.Unlock()
+	if left == 0 || !sleep(ctx, finishDelay) {
+		return
+	}
 	due, _ := q.take(time.Now().Add(discardDelay))
 	q.delete(ctx, due)
 }
@@ -107,8 +121,9 @@ func (q *discards) delete(ctx context.Context, due []discard) {
 	}
 	var g errgroup.Group
 	g.SetLimit(discardAtOnce)
+	settled := q.settled(ctx, due)
 	for i := range due {
-		if !q.alone(&due[i]) {
+		if !q.alone(&due[i]) || !settled(&due[i]) {
 			continue
 		}
 		g.Go(func() error {
@@ -122,8 +137,7 @@ func (q *discards) delete(ctx context.Context, due []discard) {
 	_ = g.Wait()
 }
 
-// alone tells whether the group that settled the record was the only one to get
-// it. Whoever makes another group tells the table before (Channel.Shared): a
+// alone tells whether no other group can have got the record. Whoever makes another group tells the table before (Channel.Shared): a
 // record that it gets, too, was published after that, and settled here later still.
 func (q *discards) alone(d *discard) bool {
 	if d.log == "" {
@@ -132,7 +146,34 @@ func (q *discards) alone(d *discard) bool {
 	v := q.d.Hold()
 	defer v.Release()
 	c := v.byLog(d.log)
-	return c != nil && len(c.Subscriptions) == 1 && !c.Shared
+	groups := 1
+	if d.group == "" {
+		groups = 0
+	}
+	return c != nil && len(c.Subscriptions) == groups && !c.Shared
+}
+
+// settled asks the backend what it knows of the groups. An ack is sent and not
+// confirmed: one that was sent over a connection that has broken since is lost, and its
+// record comes back. Who gets an answer now has been heard before.
+func (q *discards) settled(ctx context.Context, due []discard) func(*discard) bool {
+	type key struct{ log, group string }
+	oldest := make(map[key]time.Time)
+	for i := range due {
+		k := key{due[i].log, due[i].group}
+		if _, asked := oldest[k]; asked || k.group == "" {
+			continue
+		}
+		limited, cancel := context.WithTimeout(ctx, discardTimeout)
+		if lag, err := q.d.Backend.Lag(limited, k.log, k.group); err == nil {
+			oldest[k] = lag.Oldest
+		}
+		cancel()
+	}
+	return func(d *discard) bool {
+		at, known := oldest[key{d.log, d.group}]
+		return d.group == "" || known && !at.Equal(d.stored)
+	}
 }
 
 // payloads is what a task knows of the stored payloads that it came to hold.
@@ -172,11 +213,11 @@ func (p *payloads) publishing(x event.Payload) {
 }
 
 // release hands over for deletion what nobody else can hold, once the record was
-// settled or given back. head is what the record had, log where it was.
-func (p *payloads) release(q *discards, ending Ending, head event.Payload, log string) {
+// settled or given back. head is what the record had, from is which one it was.
+func (p *payloads) release(q *discards, ending Ending, head event.Payload, from discard) {
 	for _, c := range p.made {
 		if !slices.Contains(p.published, c.Object) {
-			q.add(c, "")
+			q.add(discard{claim: c})
 		}
 	}
 	h, ok := head.(*claimed)
@@ -185,7 +226,8 @@ func (p *payloads) release(q *discards, ending Ending, head event.Payload, log s
 	}
 	switch ending {
 	case Completed, Replied, Spilled, Dropped:
-		q.add(h.claim, log)
+		from.claim = h.claim
+		q.add(from)
 	case DeadLettered, Poisoned, GivenBack:
 		// It comes back, or somebody may want to look into what became of it.
 	}

@@ -27,6 +27,8 @@ type Config struct {
 	// Claims keeps payloads that are too large for the log; nil: there are
 	// none.
 	Claims *Claims
+	// Pods runs steps that share a pod; nil: none do.
+	Pods Pods
 	// Window is the most records of one subscription in flight. 0: 256.
 	Window int
 	// CheckpointAfter bounds the work at risk: once a chain has run for so
@@ -46,9 +48,9 @@ const (
 	DefaultAttemptTimeout  = 10 * time.Minute
 
 	minKey = 16
-	// maxAttributeBytes is left in a record for the attributes of an event whose
+	// MaxAttributeBytes is left in a record for the attributes of an event whose
 	// data is as large as the threshold: what ingress takes as a header.
-	maxAttributeBytes = 64 << 10
+	MaxAttributeBytes = 64 << 10
 )
 
 // Validate tells what is wrong with c, all of it.
@@ -64,7 +66,7 @@ func (c *Config) Validate() error {
 		errs = append(errs, fmt.Errorf("key has %d bytes, want at least %d", len(c.Key), minKey))
 	}
 	if c.Claims != nil && c.Backend != nil {
-		if most := c.Backend.Limits().MaxRecordBytes - maxAttributeBytes; c.Claims.Threshold() > most {
+		if most := c.Backend.Limits().MaxRecordBytes - MaxAttributeBytes; c.Claims.Threshold() > most {
 			errs = append(errs, fmt.Errorf("claim check: the threshold is %d bytes, but the backend takes %d at most beside an event's attributes",
 				c.Claims.Threshold(), most))
 		}

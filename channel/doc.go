@@ -12,6 +12,10 @@
 //	    |                                 +--- ToStep ---> step 1 (short-circuited)
 //	    |                                 |                     | answer
 //	    |                                 |<--------------------+
+//	    |                                 |  steps that share a pod run there:
+//	    |                                 +--- Pods.Run ---> steps 2, 3, 4
+//	    |                                 |                     | the last answer, or
+//	    |                                 |<--------------------+ what came to k, and why
 //	    |                                 |  it may not, or this was the last:
 //	    |                                 +--- ToReply --> [ log of channel 2 ], or a URL
 //	    |                                 |  step k failed in mid-chain:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,11 +22,13 @@ type world struct {
 	store   *membackend.Store
 	backend backend.Backend
 	d       *channel.Dispatcher
+	pods    channel.Pods // nil: none
 
 	mu    sync.Mutex
 	steps map[string]func(*egress.Request) egress.Result // by URL
 	calls []call
 	ends  []channel.Ending
+	hops  []channel.Travel // to steps
 }
 
 type call struct {
@@ -44,7 +47,7 @@ func newWorld(t *testing.T, edit ...func(*channel.Config)) *world {
 func (w *world) start(edit ...func(*channel.Config)) {
 	w.t.Helper()
 	c := channel.Config{
-		Backend: w.backend, Sender: w, Observer: w,
+		Backend: w.backend, Sender: w, Observer: w, Pods: w.pods,
 		Key: []byte("0123456789abcdef0123456789abcdef"),
 	}
 	for _, e := range edit {
@@ -77,7 +80,25 @@ func (w *world) Send(ctx context.Context, r *egress.Request, _ egress.Format, ti
 	return f(r)
 }
 
-func (w *world) Hop(*channel.Hop) {}
+func (w *world) Hop(h *channel.Hop) {
+	if h.Leg != channel.ToStep {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hops = append(w.hops, h.Travel)
+}
+
+// travels is how the steps' events came to them.
+func (w *world) travels() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []string
+	for _, t := range w.hops {
+		out = append(out, t.String())
+	}
+	return strings.Join(out, " ")
+}
 
 func (w *world) End(e *channel.End) {
 	w.mu.Lock()

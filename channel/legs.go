@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
@@ -31,6 +30,13 @@ func (t *task) toStep(s *step) action {
 		}
 		t.started = time.Now()
 	}
+	if a, ran := t.inPod(s); ran {
+		return a
+	}
+	if t.at.travel == InPod {
+		t.at.leg = ToSpill // there is no other pod with room
+		return action{}
+	}
 	res := t.send(s, ToStep, s.Subscriber, t.at.event)
 	switch {
 	case res.Err == nil:
@@ -40,11 +46,30 @@ func (t *task) toStep(s *step) action {
 	case storeDown(res):
 		return t.waitForStore()
 	}
+	return t.failedAt(s, res)
+}
+
+// failedAt counts a failed attempt at a step. Only at the head of a chain is the
+// next one made from here.
+func (t *task) failedAt(s *step, res egress.Result) action {
 	t.note(s, res)
-	if t.at.travel == ShortCircuited {
-		t.at.leg = ToSpill
+	if t.at.travel != Stored {
+		t.at.leg, t.at.spilled = ToSpill, reasonOf(res)
 	}
 	return action{}
+}
+
+// reasonOf is why an event is given back to the store whose attempt ended so.
+func reasonOf(res egress.Result) SpillReason {
+	var timeout interface{ Timeout() bool }
+	switch {
+	case res.Status != 0:
+		return Failed
+	case errors.As(res.Err, &timeout) && timeout.Timeout():
+		return TimedOut
+	default:
+		return Refused
+	}
 }
 
 // storeDown tells that an attempt says nothing about the destination: the event's
@@ -54,7 +79,7 @@ func storeDown(r egress.Result) bool { return errors.Is(r.Err, event.ErrPayloadU
 // waitForStore makes the attempt again when the store may be back; it does not
 // count. From the middle of a chain the durable path does so.
 func (t *task) waitForStore() action {
-	if t.at.travel == ShortCircuited && t.at.leg == ToStep {
+	if t.at.travel != Stored && t.at.leg == ToStep {
 		t.at.leg = ToSpill
 		return action{}
 	}
@@ -76,7 +101,7 @@ func (t *task) mayTry(s *step, p *egress.Policy) (action, bool) {
 		case s.Reply != nil:
 			dest = s.Reply.Target.Display()
 		}
-		return t.fail(dest, tried.Last), false
+		return t.fail(s, dest, tried.Last), false
 	}
 	if pause := time.Until(tried.NotBefore); pause > 0 {
 		return action{do: wait, wait: pause}, false
@@ -94,25 +119,43 @@ func (t *task) note(s *step, res egress.Result) {
 }
 
 // fail gives up on a destination: what entered the step is a dead letter.
-func (t *task) fail(dest string, res egress.Result) action {
+func (t *task) fail(s *step, dest string, res egress.Result) action {
+	if t.at.blind && s.DeadLetter != nil {
+		// What is to be a dead letter went from step to step within a pod,
+		// and is gone. It is made anew.
+		t.plain, t.twice = true, true
+		t.begin()
+		return action{}
+	}
 	t.at.leg = ToDeadLetter
 	t.at.failed = failure{dest: dest, result: res}
 	t.at.tried = egress.Tried{}
 	t.at.pauses = 0
+	t.at.spilled = NoSpill
 	return action{}
 }
 
 // answered goes on with what a step answered, nil for nothing.
 func (t *task) answered(s *step, reply *event.Event) action {
+	t.keep(reply)
+	return t.goOn(s, reply)
+}
+
+// keep accounts for an event that came back for the one that the task holds.
+func (t *task) keep(reply *event.Event) {
+	if reply == nil || reply == t.at.event {
+		return
+	}
+	n := int64(len(reply.Data))
+	t.r.d.Budget.Force(t.r.namespace, n)
+	t.charged += n
+	t.stored.answered(t.at.event.Payload, reply.Payload)
+}
+
+func (t *task) goOn(s *step, reply *event.Event) action {
 	t.ran = append(t.ran, s.UID)
 	if reply == nil || s.Reply == nil {
 		return endAs(Completed)
-	}
-	if reply != t.at.event {
-		n := int64(len(reply.Data))
-		t.r.d.Budget.Force(t.r.namespace, n)
-		t.charged += n
-		t.stored.answered(t.at.event.Payload, reply.Payload)
 	}
 	t.at.leg, t.at.reply, t.at.tried, t.at.pauses = ToReply, reply, egress.Tried{}, 0
 	if n := t.next(s, reply); n != nil {
@@ -124,13 +167,13 @@ func (t *task) answered(s *step, reply *event.Event) action {
 // next is the step that reply may be handed to without being stored, or nil.
 func (t *task) next(s *step, reply *event.Event) *step {
 	n := s.next
-	if n == nil || len(t.ran) >= maxSteps || slices.Contains(t.ran, n.UID) {
+	if n == nil || !s.remote || len(t.ran) >= maxSteps || t.has(n) {
 		return nil
 	}
 	if t.r.fetch.Err() != nil {
 		return nil // stopping: make it safe rather than go on
 	}
-	if time.Since(t.started) >= t.r.d.CheckpointAfter {
+	if t.budget() <= 0 {
 		return nil // too much work at risk
 	}
 	if t.r.d.tight(reply) {
@@ -182,11 +225,11 @@ func (t *task) publishReply(s *step) action {
 	case err == nil:
 		return endAs(Replied)
 	case errors.Is(err, backend.ErrTooLarge):
-		return t.fail(s.reply.URL, egress.Result{
+		return t.fail(s, s.reply.URL, egress.Result{
 			Status: http.StatusRequestEntityTooLarge, Body: []byte(err.Error()), Attempts: 1, Err: err,
 		})
 	case errors.Is(err, event.ErrPayloadGone):
-		return t.fail(s.reply.URL, egress.Result{Body: []byte(err.Error()), Attempts: 1, Err: err})
+		return t.fail(s, s.reply.URL, egress.Result{Body: []byte(err.Error()), Attempts: 1, Err: err})
 	case gone(err):
 		return t.again()
 	}
@@ -196,7 +239,11 @@ func (t *task) publishReply(s *step) action {
 // toSpill stores the event in the channel of the step that it was entering,
 // with what was tried, and leaves the rest to the durable path.
 func (t *task) toSpill(s *step) action {
-	err := t.publish(s, ToSpill, s.channel, t.at.event, t.r.d.sign.header(t.at.event, s.UID, &t.at.tried))
+	var tried []backend.Header
+	if t.at.tried.Attempts > 0 {
+		tried = append(tried, t.r.d.sign.header(t.at.event, s.UID, &t.at.tried))
+	}
+	err := t.publish(s, ToSpill, s.channel, t.at.event, tried...)
 	switch {
 	case err == nil:
 		return endAs(Spilled)
@@ -323,28 +370,30 @@ func (t *task) send(s *step, leg Leg, target *egress.Target, e *event.Event) egr
 		timeout = d.AttemptTimeout
 	}
 	start := time.Now()
-	res := t.attempt(s, leg, target, e, timeout)
+	res, referred := t.attempt(s, leg, target, e, timeout)
 	res.Attempts = t.at.tried.Attempts + 1
 	d.Observer.Hop(&Hop{
-		Leg: leg, Travel: t.at.travel, Channel: s.channel, Subscription: s.Subscription, Event: e,
-		Start: start, Took: time.Since(start), Dest: target.Display(), Result: &res,
+		Leg: leg, Travel: t.at.travel, Channel: s.channel, Subscription: s.Subscription, Event: e, Reference: referred,
+		Start: start, Took: time.Since(start), Dest: target.Display(), Result: &res, Spilled: t.at.spilled,
 	})
+	t.at.spilled = NoSpill
 	return res
 }
 
-func (t *task) attempt(s *step, leg Leg, target *egress.Target, e *event.Event, timeout time.Duration) egress.Result {
+// attempt sends e, or a link to its data.
+func (t *task) attempt(s *step, leg Leg, target *egress.Target, e *event.Event, timeout time.Duration) (res egress.Result, referred bool) {
 	d := t.r.d
 	req := egress.Request{Target: target, Event: e, Namespace: s.Namespace, PreferReply: leg == ToStep, ReplyOwner: s.replyOwner()}
 	var link string
 	if target.Reference && e.Payload != nil {
 		var err error
 		if req.Event, link, req.Extra, err = d.Claims.byReference(t.r.work, e); err != nil {
-			return egress.Result{Err: fmt.Errorf("%w: %w", egress.ErrPayload, err)}
+			return egress.Result{Err: fmt.Errorf("%w: %w", egress.ErrPayload, err)}, true
 		}
 	}
-	res := d.Sender.Send(t.r.work, &req, s.Policy.Format, timeout)
+	res = d.Sender.Send(t.r.work, &req, s.Policy.Format, timeout)
 	res.Reply = returned(res.Reply, e, link)
-	return res
+	return res, link != ""
 }
 
 // publish stores e in a channel of ours.
@@ -358,7 +407,7 @@ func (t *task) publish(s *step, leg Leg, c *Channel, e *event.Event, extra ...ba
 	}
 	d.Observer.Hop(&Hop{
 		Leg: leg, Travel: t.at.travel, Channel: s.channel, Subscription: s.Subscription, Event: e,
-		Start: start, Took: time.Since(start), Dest: c.log, Result: &res,
+		Start: start, Took: time.Since(start), Dest: c.log, Result: &res, Spilled: t.at.spilled,
 	})
 	return err
 }
@@ -373,7 +422,7 @@ func (t *task) store(s *step, leg Leg, c *Channel, e *event.Event, extra []backe
 	if err != nil {
 		return err
 	}
-	rec.Dedup = dedup(t.rec, s.UID, leg)
+	rec.Dedup = dedup(t.rec, s.UID, leg, e.Payload)
 	t.stored.publishing(e.Payload)
 	return d.Backend.Publish(t.r.work, c.log, &rec)
 }

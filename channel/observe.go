@@ -41,10 +41,11 @@ type Travel uint8
 const (
 	Stored         Travel = iota // read from the log
 	ShortCircuited               // straight from the step before
+	InPod                        // from the step before in the same pod
 )
 
 func (t Travel) String() string {
-	return [...]string{"stored", "short-circuited"}[t]
+	return [...]string{"stored", "short-circuited", "colocated"}[t]
 }
 
 // Hop is one attempt.
@@ -54,11 +55,19 @@ type Hop struct {
 	Channel      *Channel
 	Subscription *Subscription
 	Event        *event.Event
-	Start        time.Time
-	Took         time.Duration
+	// Reference: the event's data was not sent, but a link to it.
+	Reference bool
+	Start     time.Time
+	Took      time.Duration
 	// Dest is the URL without its password, or "namespace/name" for a channel of ours.
 	Dest   string
 	Result *egress.Result
+	// Pod ran the step, "" if it was called by its address. The Event is then the
+	// one that entered the pod.
+	Pod string
+	// Spilled is why the event had been given back from the middle of a chain, to
+	// go on here.
+	Spilled SpillReason
 }
 
 // Ending is what became of a record.
@@ -90,6 +99,11 @@ type End struct {
 	// Steps were run; Took the time since the record was received.
 	Steps int
 	Took  time.Duration
+	// Risk is the time since the chain began: the work that a crash would have
+	// repeated. Again is how many of the steps may have been run before, as
+	// a process had died.
+	Risk  time.Duration
+	Again int
 }
 
 type noObserver struct{}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -22,26 +23,43 @@ const (
 )
 
 // Publish stores e, which came from outside, in channel c of a View that the
-// caller holds. nil: it is durable. Errors are the backend's.
+// caller holds. nil: it is durable. Errors are the backend's. The payload of an
+// event that was not stored, for certain, is deleted.
 func (d *Dispatcher) Publish(ctx context.Context, c *Channel, e *event.Event) error {
 	r, err := d.record(ctx, c, e)
 	if err != nil {
+		d.Discard(e)
 		return err
 	}
 	// The nonce is per call and not derived from the event: the same event
 	// posted twice is two events.
 	r.Dedup = d.nonces.next()
-	if err = d.Backend.Publish(ctx, c.log, &r); err != nil && transient(err) {
+	err = d.Backend.Publish(ctx, c.log, &r)
+	switch {
+	case err == nil:
+		if p, ok := e.Payload.(*claimed); ok && len(c.Subscriptions) == 0 {
+			d.discards.add(discard{claim: p.claim, log: c.log}) // by interest, no log keeps the record
+		}
+	case transient(err):
+		// It may have been stored although nobody said so: whatever becomes
+		// of the next attempts, a record may refer to the payload.
 		err = d.publishAgain(ctx, c, &r, err)
+	case refused(err):
+		d.Discard(e)
 	}
 	return err
 }
 
-// Discard deletes the payload of an event that was not published, for certain:
-// the error of Publish was another than backend.ErrUnavailable.
+// refused: nothing was stored, for certain. Other errors, such as that of a context
+// that has ended, leave that open.
+func refused(err error) bool {
+	return errors.Is(err, backend.ErrTooLarge) || errors.Is(err, backend.ErrFull) || gone(err)
+}
+
+// Discard deletes the payload of an event that is not going to be published.
 func (d *Dispatcher) Discard(e *event.Event) {
 	if p, ok := e.Payload.(*claimed); ok && d.Claims != nil {
-		d.discards.add(p.claim, "")
+		d.discards.add(discard{claim: p.claim})
 	}
 }
 
@@ -85,14 +103,18 @@ func (n *nonces) next() string {
 }
 
 // dedup names what became of a record: a reply, spill or dead letter that is
-// published again after a crash is the same one.
-func dedup(rec *backend.Delivery, uid string, leg Leg) string {
+// published again after a crash is the same one; unless it has another payload: the
+// one in the log would go on to refer to the former, of which nobody knows any more.
+func dedup(rec *backend.Delivery, uid string, leg Leg, payload event.Payload) string {
 	var buf [128]byte
 	b := append(buf[:0], rec.Incarnation...)
 	b = strconv.AppendInt(append(b, '/'), int64(rec.Partition), 10)
 	b = strconv.AppendUint(append(b, '/'), rec.Offset, 10)
 	b = append(append(b, '/'), uid...)
 	b = strconv.AppendUint(append(b, '/'), uint64(leg), 10)
+	if p, ok := payload.(*claimed); ok {
+		b = append(b, p.claim.Object[strings.LastIndexByte(p.claim.Object, '/'):]...)
+	}
 	return string(b)
 }
 

@@ -41,8 +41,9 @@ type Channel struct {
 	Draining bool
 	// Shared: the log may have more groups than Subscriptions tells. It must
 	// be set, in a table that was applied, before a group is made for a
-	// Subscription that the table does not have yet: stored payloads are deleted early
-	// only where one group alone gets the records.
+	// Subscription that the table does not have yet, and for as long as one lives on
+	// that it no longer has: stored payloads are deleted early only where one group alone
+	// gets the records, or none does.
 	Shared        bool
 	Subscriptions []*Subscription
 

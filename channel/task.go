@@ -39,6 +39,9 @@ type task struct {
 	started time.Time    // of the chain: its work at risk counts from here
 	at      position
 	stored  payloads
+
+	plain bool // no more pods: one was lost with this record
+	twice bool // some step may have run more than once
 }
 
 // position is where a task stands.
@@ -51,6 +54,10 @@ type position struct {
 	failed failure      // ToDeadLetter
 	tried  egress.Tried // on this leg
 	pauses int          // made while waiting for the backend or a sink
+
+	pod     string      // that gave event back since it is busy
+	spilled SpillReason // why it was given back, until it has gone on
+	blind   bool        // event is not what entered the step: that is in no hand
 }
 
 // failure is why an event is to be dead-lettered.
@@ -82,19 +89,42 @@ func endAs(e Ending) action { return action{do: end, ending: e} }
 func (t *task) run() {
 	defer t.r.finish(t)
 	ending := t.outcome()
+	kept := ending
+	if t.rec.Redelivered {
+		kept = GivenBack // a former run may have passed its payload on
+	}
 	if ending != GivenBack {
 		if err := t.sub.Ack(t.rec); err != nil {
+			kept = GivenBack
 			t.r.d.Logger.Warn("cannot settle; the record will come back",
 				"log", t.r.log, "subscription", t.r.uid, "offset", t.rec.Offset, "error", err)
 		}
 	}
 	if t.head != nil {
-		t.stored.release(&t.r.d.discards, ending, t.head.Payload, t.r.log)
+		t.stored.release(&t.r.d.discards, kept, t.head.Payload,
+			discard{log: t.r.log, group: t.r.uid, stored: t.rec.Stored})
 	}
 	t.r.d.Observer.End(&End{
 		Ending: ending, Log: t.r.log, UID: t.r.uid,
 		Steps: len(t.ran), Took: time.Since(t.received),
+		Risk: t.risk(), Again: t.repeated(),
 	})
+}
+
+// risk is the work that a crash just now would have repeated.
+func (t *task) risk() time.Duration {
+	if t.started.IsZero() {
+		return 0
+	}
+	return time.Since(t.started)
+}
+
+// repeated is how many of the steps that were run may have run before.
+func (t *task) repeated() int {
+	if t.twice || t.rec.Redelivered {
+		return len(t.ran)
+	}
+	return 0
 }
 
 func (t *task) outcome() Ending {

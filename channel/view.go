@@ -2,6 +2,7 @@ package channel
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 )
 
@@ -34,8 +35,18 @@ type step struct {
 	// name, if they are in this table.
 	reply, deadLetter *Channel
 	// next is the step that a reply may be handed to without being stored
-	// in between, as far as the table alone decides; nil: never.
-	next *step
+	// in between, as far as the table alone decides; nil: never. remote:
+	// also if it is in another pod.
+	next   *step
+	remote bool
+	// chain begins with this step; nil if there is nobody to call.
+	chain *chain
+}
+
+// chain is a Chain with what the engine asks of its steps.
+type chain struct {
+	Chain
+	steps []*step
 }
 
 // replyOwner is the channel for whose record a large answer is stored: the one it
@@ -71,6 +82,10 @@ func newView(epoch uint64, t *Table) (*View, error) {
 	}
 	for _, s := range v.steps {
 		s.next = v.successor(s)
+		s.remote = s.next != nil && s.reply.ShortCircuit == Always
+	}
+	for _, s := range v.steps {
+		s.chain = newChain(s)
 	}
 	return v, nil
 }
@@ -117,10 +132,23 @@ func (v *View) byLog(log string) *Channel {
 // not PerKey and allows it. The rest depends on the moment: see chain.next.
 func (v *View) successor(s *step) *step {
 	c := s.reply
-	if c == nil || c.Ordered || c.ShortCircuit != Always || len(c.Subscriptions) != 1 {
+	if c == nil || c.Ordered || c.ShortCircuit == Never || len(c.Subscriptions) != 1 {
 		return nil
 	}
 	return v.steps[c.Subscriptions[0].UID]
+}
+
+// newChain follows the steps from s on for as long as the table alone allows.
+func newChain(s *step) *chain {
+	c := new(chain)
+	for ; s != nil && s.Subscriber != nil && len(c.steps) < maxSteps && !slices.Contains(c.steps, s); s = s.next {
+		c.steps = append(c.steps, s)
+		c.Steps = append(c.Steps, s.Subscription)
+	}
+	if len(c.steps) == 0 {
+		return nil
+	}
+	return c
 }
 
 // ByHost finds the channel that ingress knows by the full host name, nil if

@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -52,6 +53,9 @@ type Checkroom struct {
 	now    func() time.Time
 	rooms  atomic.Pointer[rooms]
 	linked recent
+
+	mu      sync.Mutex     // guards what follows, and changes of rooms
+	putting map[string]int // payloads on their way, by the id of their store
 }
 
 // rooms are the stores at one time; never changed.
@@ -79,8 +83,9 @@ func New(c Config) (*Checkroom, error) {
 	}
 	r := &Checkroom{
 		keys: c.Keys, notify: c.Observer, now: c.Now,
-		ttl:   cmp.Or(c.TTL, 7*24*time.Hour),
-		slack: cmp.Or(c.Slack, 10*time.Minute),
+		ttl:     cmp.Or(c.TTL, 7*24*time.Hour),
+		slack:   cmp.Or(c.Slack, 10*time.Minute),
+		putting: map[string]int{},
 	}
 	if r.notify == nil {
 		r.notify = unobserved{}
@@ -100,15 +105,39 @@ func (r *Checkroom) Use(stores map[string]Store, current string) error {
 	if err := next.validate(); err != nil {
 		return err
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.rooms.Store(next)
 	return nil
 }
 
-// Holds tells whether there is any payload in a store.
+// begin a put into the current store. It must be ended.
+func (r *Checkroom) begin() (now *rooms, end func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now = r.rooms.Load()
+	r.putting[now.current]++
+	return now, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.putting[now.current]--
+	}
+}
+
+// Holds tells whether there is any payload in a store, or on its way into it from
+// this process. Once it is false of a store that is no longer the current one, it
+// stays so.
 func (r *Checkroom) Holds(ctx context.Context, id string) (bool, error) {
 	s, err := r.store(id)
 	if err != nil {
 		return false, err
+	}
+	// First what is on its way: it is in the store when it no longer is.
+	r.mu.Lock()
+	coming := r.putting[id] > 0
+	r.mu.Unlock()
+	if coming {
+		return true, nil
 	}
 	for _, err := range s.List(ctx, payloads) {
 		return err == nil, err
@@ -158,7 +187,7 @@ type Payload struct {
 
 // Store writes a payload in one pass and returns the claim to it. When it
 // fails, nothing is stored. The errors are those of a Store, ErrTooLarge, ErrLength,
-// and those of Rest and ctx as they are.
+// ErrSlow, and those of Rest and ctx as they are.
 //
 // Put, then publish, then answer: if the process dies in between, what is left
 // is an object that nothing refers to, and is swept when its time is over.
@@ -175,7 +204,8 @@ func (r *Checkroom) storePayload(ctx context.Context, p Payload) (Claim, error) 
 	if p.Limit > 0 && p.Length > p.Limit {
 		return Claim{}, fmt.Errorf("%w: %d bytes, more than %d", ErrTooLarge, p.Length, p.Limit)
 	}
-	rooms := r.rooms.Load()
+	rooms, end := r.begin()
+	defer end()
 	c := Claim{
 		Store: rooms.current, Owner: p.Owner, ContentType: p.ContentType,
 		Expires: wholeSeconds(r.now().Add(r.ttl)),
@@ -196,9 +226,12 @@ func (r *Checkroom) storePayload(ctx context.Context, p Payload) (Claim, error) 
 		defer rest.close()
 		src = rest
 	}
-	return r.put(ctx, rooms.stores[rooms.current], c, &payloadReader{
-		src: src, limit: p.Limit, length: p.Length, digests: newDigester(),
-	})
+	pr := newPayloadReader(src, p.Limit, p.Length)
+	defer pr.close()
+	// From then on whoever publishes it would have to renew it, and a
+	// sweeper that is quicker would delete it.
+	pr.late = func() bool { return c.Expires.Sub(r.now()) < r.ttl/2 }
+	return r.put(ctx, rooms.stores[rooms.current], c, pr)
 }
 
 func (r *Checkroom) put(ctx context.Context, s Store, c Claim, pr *payloadReader) (Claim, error) {
@@ -206,7 +239,7 @@ func (r *Checkroom) put(ctx context.Context, s Store, c Claim, pr *payloadReader
 	if err := s.Put(ctx, c.Object, pr); err != nil {
 		return Claim{}, err
 	}
-	c.Size, c.SHA256, c.Blocks = pr.digests.size, pr.whole, pr.blocks
+	c.Size, c.SHA256, c.Blocks = pr.size, pr.whole, pr.blocks
 	r.notify.Stored(c.Size, r.now().Sub(start))
 	return c, nil
 }

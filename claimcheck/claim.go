@@ -22,15 +22,15 @@ type Claim struct {
 	Size int64
 	// SHA256 is that of the payload.
 	SHA256 [sha256.Size]byte
-	// Blocks is the SHA-256 of its block hashes, which follow the payload in
-	// the object, see BlockSize.
+	// Blocks is the SHA-256 of the trailer that follows the payload in the
+	// object, by which each block of it can be held to SHA256.
 	Blocks [sha256.Size]byte
 	// Expires is until when the object is kept without anybody's doing, in whole
 	// seconds. A record that refers to it keeps it longer; so does a link.
 	Expires time.Time
 }
 
-// BlockSize is how much of a payload one block hash is about, and so what a
+// BlockSize is how much of a payload can be verified by itself, and so what a
 // range costs in memory.
 const BlockSize = 1 << 20
 
@@ -74,6 +74,3 @@ func validateOwner(owner string) error {
 	}
 	return nil
 }
-
-// blocks is how many block hashes a payload has.
-func blocks(size int64) int64 { return (size + BlockSize - 1) / BlockSize }

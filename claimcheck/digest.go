@@ -4,104 +4,147 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
 )
 
-// An object is the payload and its trailer, the SHA-256 of each BlockSize bytes
-// of the payload. They are one object, so that neither can be without the other:
+// An object is the payload and its trailer. They are one object, so that neither
+// can be without the other:
 //
-//	|  block 0  |  block 1  |  rest  | hash 0 | hash 1 | hash 2 |
-//	'---------- payload, Size -------'-------- trailer ---------'
+//	|  block 0  |  block 1  |  rest  | state 1 | state 2 | SHA-256 |
+//	'---------- payload, Size -------'---------- trailer ----------'
 //	  SHA256 of the claim               Blocks of the claim
+//
+// A state is what SHA-256 has come to after a whole number of blocks (FIPS 180-4, the
+// intermediate hash value). So one pass makes both the hash of all and what each block is
+// held to: block i is right if, beginning from state i, it leads to state i+1, or to the hash of
+// all if it is the last. Another block of the same length that does so would be a collision.
 
-// digester hashes a payload on its way: as a whole and by block.
+// digester hashes a payload on its way.
 type digester struct {
-	whole, block hash.Hash
-	inBlock      int
-	size         int64
-	trailer      []byte // 32 bytes per MiB
+	sum     hash.Hash
+	inBlock int
+	size    int64
+	trailer []byte // 32 bytes per MiB
 }
 
-func newDigester() *digester {
-	return &digester{whole: sha256.New(), block: sha256.New()}
-}
-
-// parallelHash is from how many bytes on the two hashes are made at once.
-const parallelHash = 32 << 10
+func newDigester() *digester { return &digester{sum: sha256.New()} }
 
 func (d *digester) write(p []byte) {
 	d.size += int64(len(p))
-	if len(p) < parallelHash {
-		d.whole.Write(p)
-		d.writeBlocks(p)
-		return
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		d.whole.Write(p)
-	}()
-	d.writeBlocks(p)
-	<-done
-}
-
-func (d *digester) writeBlocks(p []byte) {
 	for len(p) > 0 {
 		n := min(len(p), BlockSize-d.inBlock)
-		d.block.Write(p[:n])
+		d.sum.Write(p[:n])
 		d.inBlock += n
 		p = p[n:]
 		if d.inBlock == BlockSize {
-			d.endBlock()
+			state := stateOf(d.sum)
+			d.trailer = append(d.trailer, state[:]...)
+			d.inBlock = 0
 		}
-	}
-}
-
-func (d *digester) endBlock() {
-	if d.inBlock > 0 {
-		d.trailer = d.block.Sum(d.trailer)
-		d.block.Reset()
-		d.inBlock = 0
 	}
 }
 
 // finish ends the payload. Nothing may be written after it.
 func (d *digester) finish() (whole, trailer [sha256.Size]byte) {
-	d.endBlock()
-	d.whole.Sum(whole[:0])
+	d.sum.Sum(whole[:0])
+	d.trailer = append(d.trailer, whole[:]...)
 	return whole, sha256.Sum256(d.trailer)
 }
 
+// trailerSize of a payload.
+func trailerSize(size int64) int64 { return (size/BlockSize + 1) * sha256.Size }
+
+// The form in which crypto/sha256 keeps a digest that has taken whole chunks of
+// 64 bytes only: its mark, the state, no bytes that wait, and their number so far.
+const (
+	stateMark = "sha\x03"
+	stateForm = len(stateMark) + sha256.Size + sha256.BlockSize + 8
+)
+
+// stateOf is the state of h, which has taken a whole number of blocks.
+func stateOf(h hash.Hash) (state [sha256.Size]byte) {
+	var form [stateForm]byte
+	b, err := h.(encoding.BinaryAppender).AppendBinary(form[:0])
+	if err != nil || len(b) != stateForm || string(b[:len(stateMark)]) != stateMark {
+		panic("claimcheck: crypto/sha256 keeps its state in another form") // a test would have told
+	}
+	copy(state[:], b[len(stateMark):])
+	return state
+}
+
+// resume is SHA-256 in a state that it has come to after size bytes.
+func resume(state []byte, size int64) hash.Hash {
+	form := append(make([]byte, 0, stateForm), stateMark...)
+	form = append(append(form, state...), make([]byte, sha256.BlockSize)...)
+	form = binary.BigEndian.AppendUint64(form, uint64(size))
+	h := sha256.New()
+	if err := h.(encoding.BinaryUnmarshaler).UnmarshalBinary(form); err != nil {
+		panic("claimcheck: crypto/sha256 keeps its state in another form") // as above
+	}
+	return h
+}
+
+// blockIs tells whether block is what c has at a whole number of blocks.
+func blockIs(c *Claim, trailer []byte, at int64, block []byte) bool {
+	h := sha256.New()
+	if i := at / BlockSize; i > 0 {
+		h = resume(trailer[(i-1)*sha256.Size:i*sha256.Size], at)
+	}
+	h.Write(block)
+	if end := at + int64(len(block)); end == c.Size {
+		return [sha256.Size]byte(h.Sum(nil)) == c.SHA256
+	}
+	i := at / BlockSize * sha256.Size
+	return len(block) == BlockSize && stateOf(h) == [sha256.Size]byte(trailer[i:i+sha256.Size])
+}
+
 // payloadReader is what is put into a store: the payload, hashed on the way
-// and held to its limits, then the trailer.
+// and held to its limits, then the trailer. It must be closed.
 type payloadReader struct {
-	src     io.Reader
+	src     *ahead
 	limit   int64 // 0 for none
 	length  int64 // that was announced; < 0 if none was
+	size    int64 // so far
+	late    func() bool
 	digests *digester
 	trailer *bytes.Reader // set when the payload has ended
 	whole   [sha256.Size]byte
 	blocks  [sha256.Size]byte
 }
 
-// ErrLength: a payload has not the length that was announced.
-var ErrLength = errors.New("payload has not the length that was announced")
+func newPayloadReader(src io.Reader, limit, length int64) *payloadReader {
+	d := newDigester()
+	return &payloadReader{src: newAhead(src, length, d.write), limit: limit, length: length, digests: d}
+}
+
+func (r *payloadReader) close() { r.src.stop() }
+
+// Errors of a payload on its way in.
+var (
+	// ErrLength: it has not the length that was announced.
+	ErrLength = errors.New("payload has not the length that was announced")
+	// ErrSlow: it took more than half of the time that payloads are kept.
+	ErrSlow = errors.New("payload took too long to come")
+)
 
 func (r *payloadReader) Read(p []byte) (int, error) {
 	if r.trailer != nil {
 		return r.trailer.Read(p)
 	}
 	n, err := r.src.Read(p)
-	r.digests.write(p[:n])
-	size := r.digests.size
+	r.size += int64(n)
 	switch {
-	case r.limit > 0 && size > r.limit:
+	case r.late != nil && r.late():
+		return 0, fmt.Errorf("%w: %d bytes so far", ErrSlow, r.size)
+	case r.limit > 0 && r.size > r.limit:
 		return 0, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, r.limit)
-	case r.length >= 0 && size > r.length, err == io.EOF && r.length >= 0 && size < r.length: //nolint:errorlint // a wrapped io.EOF is an error
-		return 0, fmt.Errorf("%w: %d bytes, not %d", ErrLength, size, r.length)
+	case r.length >= 0 && r.size > r.length, err == io.EOF && r.length >= 0 && r.size < r.length: //nolint:errorlint // a wrapped io.EOF is an error
+		return 0, fmt.Errorf("%w: %d bytes, not %d", ErrLength, r.size, r.length)
 	case err == io.EOF: //nolint:errorlint // as above
 		r.whole, r.blocks = r.digests.finish()
 		r.trailer = bytes.NewReader(r.digests.trailer)
@@ -110,15 +153,14 @@ func (r *payloadReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readTrailer reads a claim's block hashes and holds them to the claim.
+// readTrailer reads a claim's trailer and holds it to the claim.
 func readTrailer(ctx context.Context, s Store, c *Claim) ([]byte, error) {
-	n := blocks(c.Size) * sha256.Size
 	r, err := s.Open(ctx, c.Object, c.Size, -1)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	trailer := make([]byte, n)
+	trailer := make([]byte, trailerSize(c.Size))
 	if _, err := io.ReadFull(r, trailer); err != nil {
 		return nil, short(err)
 	}

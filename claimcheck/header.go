@@ -26,15 +26,15 @@ const MaxHeader = 2048
 // formatVersion is the first byte of what is signed.
 const formatVersion = 1
 
-// encoding is URL-safe; Strict, so that one claim has one encoding.
-var encoding = base64.RawURLEncoding.Strict()
+// urlText is URL-safe; Strict, so that one claim has one encoding.
+var urlText = base64.RawURLEncoding.Strict()
 
-// decode reads what encoding wrote. The package skips line breaks; we do not.
+// decode reads what urlText wrote. The package skips line breaks; we do not.
 func decode(s string) ([]byte, error) {
 	if len(s) > MaxHeader {
 		return nil, fmt.Errorf("%w: %d characters", ErrSignature, len(s))
 	}
-	b, err := encoding.DecodeString(s)
+	b, err := urlText.DecodeString(s)
 	if err != nil || strings.ContainsAny(s, "\r\n") {
 		return nil, fmt.Errorf("%w: not base64", ErrSignature)
 	}
@@ -47,7 +47,7 @@ func (k *Keys) Header(c Claim) (string, error) {
 	if err := c.validate(); err != nil {
 		return "", fmt.Errorf("encode claim: %w", err)
 	}
-	return encoding.EncodeToString(k.sign(forHeader, appendClaim([]byte{formatVersion}, &c))), nil
+	return urlText.EncodeToString(k.sign(forHeader, appendClaim([]byte{formatVersion}, &c))), nil
 }
 
 // ParseHeader reads what Header made, from a record of owner. ErrSignature and

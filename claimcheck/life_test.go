@@ -1,9 +1,11 @@
 package claimcheck_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -341,5 +343,46 @@ func TestWhatIsConfiguredIsChecked(t *testing.T) {
 	}
 	if _, err := claimcheck.New(good); err != nil {
 		t.Error(err)
+	}
+}
+
+// A payload is on its way when the store changes: the former one must not be taken
+// for empty, closed and forgotten before the payload is there.
+func TestAStoreThatAPayloadIsOnItsWayToIsNotEmpty(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	next := blobstore.Memory()
+	defer next.Close()
+	holds := func() bool {
+		t.Helper()
+		holds, err := f.Holds(t.Context(), "main")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return holds
+	}
+	data := randomBytes(1, mib)
+	change := readerFunc(func([]byte) (int, error) {
+		if err := f.Use(map[string]claimcheck.Store{"main": f.store, "next": next}, "next"); err != nil {
+			t.Error(err)
+		}
+		if !holds() {
+			t.Error("a store that a payload is being put into is said to be empty")
+		}
+		return 0, io.EOF
+	})
+	c, err := f.Store(t.Context(), claimcheck.Payload{Owner: owner, Length: -1, Rest: io.MultiReader(bytes.NewReader(data), change)})
+	if err != nil || c.Store != "main" {
+		t.Fatalf("stored in %q, %v; want main", c.Store, err)
+	}
+	if !holds() {
+		t.Error("a store with a payload is said to be empty")
+	}
+	wantPayload(t, f.Checkroom, c, data)
+	if done, err := f.Discard(t.Context(), c); !done || err != nil {
+		t.Fatalf("deleted: %v, %v", done, err)
+	}
+	if holds() {
+		t.Error("a store without a payload is not said to be empty")
 	}
 }

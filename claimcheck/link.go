@@ -39,7 +39,7 @@ func (r *Checkroom) Link(ctx context.Context, c Claim, ttl time.Duration) (strin
 	}
 	message := appendClaim([]byte{formatVersion}, &c)
 	message = binary.AppendUvarint(message, uint64(expires.Unix()))
-	return LinkPath + encoding.EncodeToString(r.keys.sign(forLink, message)), nil
+	return LinkPath + urlText.EncodeToString(r.keys.sign(forLink, message)), nil
 }
 
 // ParseLink reads a path that Link made. ErrSignature and ErrExpired say why

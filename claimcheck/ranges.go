@@ -92,7 +92,7 @@ func (r *ranged) load(start int64) error {
 	if err != nil {
 		return short(err)
 	}
-	if !blockIs(r.trailer, start, r.buf[:n]) {
+	if !blockIs(r.claim, r.trailer, start, r.buf[:n]) {
 		return fmt.Errorf("%w: block at %d", ErrCorrupt, start)
 	}
 	r.block, r.start = r.buf[:n], start

@@ -20,15 +20,21 @@ func (r *Checkroom) Open(ctx context.Context, c Claim) (io.ReadCloser, error) {
 	if err == nil {
 		err = c.validate()
 	}
+	ctx, cancel := context.WithCancel(ctx)
 	var body io.ReadCloser
 	if err == nil {
 		body, err = s.Open(ctx, c.Object, 0, c.Size)
 	}
 	if err != nil {
+		cancel()
 		r.notify.Failed(OpFetch, err)
 		return nil, fmt.Errorf("open payload of %s: %w", c.Owner, err)
 	}
-	return &stream{room: r, claim: c, body: body, sum: sha256.New(), left: c.Size}, nil
+	sum := sha256.New()
+	return &stream{
+		room: r, claim: c, cancel: cancel, body: body, sum: sum, left: c.Size,
+		from: newAhead(body, c.Size, func(p []byte) { sum.Write(p) }),
+	}, nil
 }
 
 // withheld is how much of a stream is kept back until all of it is known to be
@@ -40,14 +46,16 @@ const withheld = 32 << 10
 //	store --> | handed out as it comes, hashed | withheld: read whole, hashed, then handed out |
 //	          '------------ left > withheld ---'----------------- left == 0 -------------------'
 type stream struct {
-	room  *Checkroom
-	claim Claim
-	body  io.ReadCloser
-	sum   hash.Hash
-	left  int64 // not read from the store yet
-	last  []byte
-	done  bool // last is what may be handed out
-	err   error
+	room   *Checkroom
+	claim  Claim
+	cancel context.CancelFunc // ends a read of body
+	body   io.ReadCloser
+	from   *ahead // reads body
+	sum    hash.Hash
+	left   int64 // not read yet
+	last   []byte
+	done   bool // last is what may be handed out
+	err    error
 }
 
 func (s *stream) Read(p []byte) (int, error) {
@@ -75,8 +83,7 @@ func (s *stream) early(p []byte) (int, error) {
 	if int64(len(p)) > s.left-withheld {
 		p = p[:s.left-withheld]
 	}
-	n, err := s.body.Read(p)
-	s.sum.Write(p[:n])
+	n, err := s.from.Read(p)
 	s.left -= int64(n)
 	s.room.notify.Fetched(int64(n), false)
 	if err != nil {
@@ -88,10 +95,15 @@ func (s *stream) early(p []byte) (int, error) {
 
 func (s *stream) finish() error {
 	last := make([]byte, s.left)
-	if _, err := io.ReadFull(s.body, last); err != nil {
+	if _, err := io.ReadFull(s.from, last); err != nil {
 		return s.fail(err)
 	}
-	s.sum.Write(last)
+	// To the end: what was hashed is all that there is only then.
+	if n, err := s.from.Read(make([]byte, 1)); n > 0 {
+		return s.fail(fmt.Errorf("%w: longer than it was", ErrCorrupt))
+	} else if err != nil && !errors.Is(err, io.EOF) {
+		return s.fail(err)
+	}
 	if [sha256.Size]byte(s.sum.Sum(nil)) != s.claim.SHA256 {
 		return s.fail(fmt.Errorf("%w: SHA-256 differs", ErrCorrupt))
 	}
@@ -110,6 +122,8 @@ func (s *stream) Close() error {
 	if s.err == nil || errors.Is(s.err, io.EOF) {
 		s.err = errClosed
 	}
+	s.cancel()
+	s.from.stop()
 	return s.body.Close()
 }
 

@@ -3,7 +3,6 @@ package claimcheck
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"io"
 )
@@ -51,10 +50,10 @@ func (r *Checkroom) compare(ctx context.Context, p *Payload, src io.Reader) (sam
 		if err != nil && !end {
 			return false, nil, err
 		}
-		if n < BlockSize && at+int64(n) == c.Size && (n == 0 || blockIs(trailer, at, block[:n])) {
+		if n < BlockSize && at+int64(n) == c.Size && (n == 0 || blockIs(c, trailer, at, block[:n])) {
 			return true, nil, nil
 		}
-		if n == BlockSize && at+BlockSize <= c.Size && blockIs(trailer, at, block) {
+		if n == BlockSize && at+BlockSize <= c.Size && blockIs(c, trailer, at, block) {
 			continue
 		}
 		var after io.Reader = bytes.NewReader(nil)
@@ -73,11 +72,6 @@ func (r *Checkroom) comparable(p *Payload) bool {
 	return c.validate() == nil && c.Store == r.rooms.Load().current && c.ContentType == p.ContentType &&
 		(p.Length < 0 || p.Length == c.Size) && (p.Limit <= 0 || c.Size <= p.Limit) &&
 		sameNamespace(c.Owner, p.Owner)
-}
-
-func blockIs(trailer []byte, at int64, block []byte) bool {
-	i := at / BlockSize * sha256.Size
-	return sha256.Sum256(block) == [sha256.Size]byte(trailer[i:i+sha256.Size])
 }
 
 func (r *Checkroom) reuse(ctx context.Context, p *Payload) (Claim, error) {

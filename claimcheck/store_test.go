@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sidestep-dev/sidestep/claimcheck"
 )
@@ -231,3 +232,25 @@ func TestACancelledStoreLeavesNothing(t *testing.T) {
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// It would be over when it has come, or nearly so: a sweeper could delete it before
+// its record is published.
+func TestAPayloadThatComesForTooLongIsRefused(t *testing.T) {
+	t.Parallel()
+	for took, want := range map[time.Duration]error{ttl/2 - time.Second: nil, ttl/2 + 2*time.Second: claimcheck.ErrSlow} {
+		f := newFixture(t)
+		pause := readerFunc(func([]byte) (int, error) {
+			f.clock.add(took)
+			return 0, io.EOF
+		})
+		_, err := f.Store(t.Context(), claimcheck.Payload{
+			Owner: owner, Length: -1, Rest: io.MultiReader(bytes.NewReader(randomBytes(1, mib)), pause),
+		})
+		if !errors.Is(err, want) {
+			t.Errorf("after %v: got %v, want %v", took, err, want)
+		}
+		if n := len(f.objects(t)); (n == 0) != (want != nil) {
+			t.Errorf("after %v: %d objects", took, n)
+		}
+	}
+}

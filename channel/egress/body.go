@@ -30,6 +30,22 @@ func (c *Client) inline() int {
 	return min(c.Payloads.Threshold(), c.MaxReplyBytes)
 }
 
+// readBefore reads what stands before an event in a body.
+func readBefore(r *Request, fields []string, body io.Reader) ([]byte, error) {
+	if r.Before == nil {
+		return nil, nil
+	}
+	n := r.Before(fields)
+	if n <= 0 {
+		return nil, nil
+	}
+	b := make([]byte, n)
+	if _, err := io.ReadFull(body, b); err != nil {
+		return nil, unexpected(err)
+	}
+	return b, nil
+}
+
 // takeBody takes in the body of a response that may be a reply: into memory up to
 // the threshold, and beyond it into the store for payloads, in one pass. length
 // is negative if it is not known.

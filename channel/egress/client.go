@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -28,6 +29,16 @@ type Request struct {
 	// ReplyOwner is the channel, "namespace/name", for whose record the
 	// payload of a reply is stored if it is too large for memory.
 	ReplyOwner string
+
+	// Fields are the names, in lower case, of the response headers that
+	// Result.Fields is to have.
+	Fields []string
+	// Before tells from these how many bytes stand before the event in the
+	// body of a 2xx; they become Result.Before. nil: none do.
+	Before func(fields []string) int
+	// Quiet ends the attempt when nothing came for so long, informational
+	// responses included, before the answer begins. 0: the timeout alone does.
+	Quiet time.Duration
 }
 
 // Result is what came of an attempt, or of the last one of several.
@@ -46,6 +57,9 @@ type Result struct {
 	// Err is nil exactly if Status is a 2xx and its body was understood or
 	// is none of our business.
 	Err error
+	// Fields and Before are what Request.Fields and Request.Before asked for.
+	Fields []string
+	Before []byte
 }
 
 // MaxErrorBody bounds Result.Body, in bytes.
@@ -80,6 +94,8 @@ var (
 	// ErrPayload: the event's data could not be read, or the reply's not be
 	// stored. It wraps one of the errors of event.Payload. The step is not to blame.
 	ErrPayload = errors.New("payload")
+	// ErrDial: there is no connection, and nothing was sent.
+	ErrDial = errors.New("cannot connect")
 	// ErrClosed: the Client was closed.
 	ErrClosed = errors.New("egress client closed")
 )
@@ -265,7 +281,7 @@ func (c *Client) addEndpoint(t Target) *endpoint {
 		return &endpoint{err: ErrClosed}
 	}
 	if e.err == nil {
-		e.host, e.path = u.Host, u.RequestURI()
+		e.host, e.path = cmp.Or(t.Host, u.Host), u.RequestURI()
 		proxy, err := c.Proxy(&http.Request{URL: u})
 		if u.Scheme == "http" && proxy == nil && err == nil && u.User == nil {
 			e.pool = c.pool(hostPort(u))

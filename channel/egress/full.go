@@ -8,7 +8,11 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"sync"
 	"time"
 )
 
@@ -61,6 +65,8 @@ func systemTLS(caCerts string) (*tls.Config, error) {
 func (c *Client) sendFull(ctx context.Context, e *endpoint, r *Request, f Format, timeout time.Duration) Result {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	ctx, heard := whileHeard(ctx, r.Quiet)
+	defer heard()
 	header := make(http.Header, 8+len(r.Event.Attributes)+len(r.Event.Transport))
 	header.Set("User-Agent", "") // none, as on the lean path
 	// Not sent: it tells the transport that it may send again when a kept
@@ -76,7 +82,7 @@ func (c *Client) sendFull(ctx context.Context, e *endpoint, r *Request, f Format
 		body.Close()
 		return Result{Err: fmt.Errorf("%w: %w", ErrTarget, err)}
 	}
-	req.Header, req.ContentLength = header, m.length
+	req.Header, req.ContentLength, req.Host = header, m.length, e.host
 	req.GetBody = func() (io.ReadCloser, error) { return m.open(ctx) }
 	if u := req.URL.User; u != nil {
 		password, _ := u.Password()
@@ -84,6 +90,7 @@ func (c *Client) sendFull(ctx context.Context, e *endpoint, r *Request, f Format
 	}
 	// RoundTrip and not Client.Do: redirects are not followed.
 	resp, err := e.transport.RoundTrip(req)
+	heard() // the answer has begun
 	if err == nil {
 		defer resp.Body.Close()
 	}
@@ -93,7 +100,11 @@ func (c *Client) sendFull(ctx context.Context, e *endpoint, r *Request, f Format
 		return Result{Err: fmt.Errorf("post to %s: %w", r.Target.Display(), broken)}
 	}
 	if err != nil {
-		return Result{Err: fmt.Errorf("post to %s: %w", r.Target.Display(), cause(ctx, err))}
+		err = cause(ctx, err)
+		if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {
+			err = errors.Join(ErrDial, err)
+		}
+		return Result{Err: fmt.Errorf("post to %s: %w", r.Target.Display(), err)}
 	}
 	return c.fullResult(ctx, r, resp)
 }
@@ -105,10 +116,22 @@ func (c *Client) fullResult(ctx context.Context, r *Request, resp *http.Response
 		header:     fullHeader(resp.Header),
 		own:        func(b []byte) []byte { return b },
 	}
+	var fields []string
+	for _, name := range r.Fields {
+		fields = append(fields, resp.Header.Get(name))
+	}
+	var before []byte
 	var err error
 	if mayReply(resp.StatusCode) {
+		if before, err = readBefore(r, fields, resp.Body); err != nil {
+			return Result{Err: fmt.Errorf("post to %s: read response: %w", r.Target.Display(), cause(ctx, err))}
+		}
+		length := resp.ContentLength
+		if length >= 0 {
+			length -= int64(len(before))
+		}
 		var t taken
-		t, err = c.takeBody(ctx, r, a.header, resp.Body, resp.ContentLength)
+		t, err = c.takeBody(ctx, r, a.header, resp.Body, length)
 		a.body, a.reply, a.tooBig = t.data, t.reply, t.tooBig
 	} else {
 		a.body, _, err = readStart(resp.Body, resp.ContentLength)
@@ -116,7 +139,49 @@ func (c *Client) fullResult(ctx context.Context, r *Request, resp *http.Response
 	if err != nil {
 		return Result{Err: fmt.Errorf("post to %s: read response: %w", r.Target.Display(), cause(ctx, err))}
 	}
-	return result(a)
+	res := result(a)
+	res.Fields, res.Before = fields, before
+	return res
+}
+
+// errQuiet is why an attempt ends whose other side gives no sign of life.
+var errQuiet = errors.New("no sign of life")
+
+// whileHeard is a context that ends when no informational response came for so
+// long; 0: never. stop ends the watch, and may be called again.
+func whileHeard(ctx context.Context, quiet time.Duration) (_ context.Context, stop func()) {
+	if quiet <= 0 {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var (
+		mu    sync.Mutex
+		over  bool
+		timer *time.Timer
+	)
+	listen := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if timer != nil {
+			timer.Stop()
+		}
+		if !over {
+			timer = time.AfterFunc(quiet, func() { cancel(errQuiet) })
+		}
+	}
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteRequest: func(httptrace.WroteRequestInfo) { listen() },
+		Got1xxResponse: func(int, textproto.MIMEHeader) error {
+			listen()
+			return nil
+		},
+	})
+	return ctx, func() {
+		mu.Lock()
+		over = true
+		mu.Unlock()
+		listen()
+	}
 }
 
 func fullHeader(h http.Header) iter.Seq2[string, string] {

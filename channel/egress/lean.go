@@ -31,7 +31,10 @@ func (c *Client) sendLean(ctx context.Context, e *endpoint, r *Request, f Format
 	x := exchange{Client: c, ctx: ctx, request: r, req: req, resp: resp, deadline: deadline}
 	err := x.run(e.pool, false)
 	if errors.Is(err, errStale) {
-		err = x.run(e.pool, true)
+		if err = x.run(e.pool, true); errors.Is(err, ErrDial) {
+			// Something was sent, after all.
+			err = fmt.Errorf("%w, then: %v", errStale, err) //nolint:errorlint // not ErrDial
+		}
 	}
 	if err != nil {
 		if ctx.Err() != nil {
@@ -51,6 +54,8 @@ type exchange struct {
 	resp     *fasthttp.Response
 	deadline time.Time
 	large    *taken // the body, if it is not in resp
+	fields   []string
+	before   []byte
 }
 
 // errStale: a kept connection turned out to be closed before any byte of a
@@ -97,12 +102,15 @@ func (x *exchange) roundTrip(cn *conn) (reusable bool, err error) {
 	unsent := err
 	br := x.buffers.reader(cn)
 	defer x.release(br)
+	if err := x.listen(cn); err != nil {
+		return false, err
+	}
 	if _, err := br.Peek(1); err != nil {
 		return false, stale(cn, errors.Join(unsent, err))
 	}
 	// A server may answer and close before it has read everything, as with
 	// 413 or 401: the answer counts, and not that it hung up on us.
-	complete, err := x.receive(br)
+	complete, err := x.receive(cn, br)
 	if err != nil {
 		return false, errors.Join(unsent, err)
 	}
@@ -120,23 +128,17 @@ const maxInformational = 1024
 
 // receive reads a response: whole if its body may be a reply, else the beginning
 // of its body. It tells whether the response was read to its end.
-func (x *exchange) receive(br *bufio.Reader) (complete bool, err error) {
+func (x *exchange) receive(cn *conn, br *bufio.Reader) (complete bool, err error) {
 	h := &x.resp.Header
-	for n := 0; ; n++ {
-		if err := h.Read(br); err != nil {
-			return false, err
-		}
-		if s := h.StatusCode(); s < 100 || s > 199 || s == http.StatusSwitchingProtocols {
-			break
-		}
-		if n == maxInformational {
-			return false, fmt.Errorf("more than %d informational responses", n)
-		}
+	if err := x.receiveHeader(cn, br); err != nil {
+		return false, err
 	}
 	length := h.ContentLength()
 	switch s := h.StatusCode(); {
 	case s < 200 || s == http.StatusNoContent || s == http.StatusNotModified:
 		return s >= 200, nil // never has a body
+	case mayReply(s) && x.request.Before != nil && x.request.Before(x.fields) > 0:
+		complete, err = x.takeBefore(body(br, length), int64(length))
 	case mayReply(s) && length >= 0 && length <= x.inline():
 		return true, x.resp.ReadBody(br, x.inline())
 	case mayReply(s):
@@ -153,6 +155,56 @@ func (x *exchange) receive(br *bufio.Reader) (complete bool, err error) {
 		return complete, unexpected(h.ReadTrailer(br))
 	}
 	return complete, nil
+}
+
+// receiveHeader reads the header of the answer, and those before it.
+func (x *exchange) receiveHeader(cn *conn, br *bufio.Reader) error {
+	h := &x.resp.Header
+	for n := 0; ; n++ {
+		if err := h.Read(br); err != nil {
+			return err
+		}
+		if s := h.StatusCode(); s < 100 || s > 199 || s == http.StatusSwitchingProtocols {
+			break
+		}
+		if n == maxInformational {
+			return fmt.Errorf("more than %d informational responses", n)
+		}
+		if err := x.listen(cn); err != nil {
+			return err
+		}
+	}
+	if x.request.Quiet > 0 {
+		if err := cn.SetReadDeadline(x.deadline); err != nil {
+			return err
+		}
+	}
+	for _, name := range x.request.Fields {
+		x.fields = append(x.fields, strings.Clone(peek(h, name)))
+	}
+	return nil
+}
+
+// listen sets how long to wait for the next sign of life.
+func (x *exchange) listen(cn *conn) error {
+	if x.request.Quiet <= 0 {
+		return nil
+	}
+	if until := time.Now().Add(x.request.Quiet); until.Before(x.deadline) {
+		return cn.SetReadDeadline(until)
+	}
+	return cn.SetReadDeadline(x.deadline)
+}
+
+// takeBefore takes in a body with something before the event.
+func (x *exchange) takeBefore(body io.Reader, length int64) (complete bool, err error) {
+	if x.before, err = readBefore(x.request, x.fields, body); err != nil {
+		return false, err
+	}
+	if length >= 0 {
+		length -= int64(len(x.before))
+	}
+	return x.takeLarge(body, length)
 }
 
 // body is what of br belongs to a body of a length that fasthttp gave.
@@ -250,7 +302,9 @@ func (x *exchange) result() Result {
 	} else {
 		a.body = x.resp.Body()
 	}
-	return result(a)
+	r := result(a)
+	r.Fields, r.Before = x.fields, x.before
+	return r
 }
 
 // peek finds a header, whatever the case of its name: Peek itself does not,

@@ -44,6 +44,8 @@ type Policy struct {
 type Target struct {
 	// URL is absolute, http or https.
 	URL string
+	// Host is sent as the Host header; "": that of the URL.
+	Host string
 	// CACerts are PEM certificates trusted beside the system's; "" for none.
 	CACerts string
 	// Audience of the token that goes with a request, and Identity of who it is

@@ -3,6 +3,7 @@ package egress
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -61,7 +62,7 @@ func (p *pool) take(ctx context.Context, deadline time.Time, fresh bool) (*conn,
 	nc, err := p.dialer.DialContext(ctx, "tcp", p.addr)
 	if err != nil {
 		<-p.slots
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrDial, err)
 	}
 	return &conn{Conn: nc}, nil
 }

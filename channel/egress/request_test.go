@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/sidestep-dev/sidestep/channel/event"
@@ -146,4 +147,23 @@ func TestPasswordsAreNotShown(t *testing.T) {
 			t.Errorf("%s is shown as %s, want %s", url, got, want)
 		}
 	}
+}
+
+func TestTheHostThatATargetNamesIsSent(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, tr transport) {
+		hosts := make(chan string, 2)
+		target := tr.serve(t, func(_ http.ResponseWriter, r *http.Request) { hosts <- r.Host })
+		client := newClient(t, Config{})
+		wantDelivered(t, send(t, client, target))
+		if got := <-hosts; !strings.HasPrefix(got, "127.0.0.1:") {
+			t.Errorf("host %q, want that of the URL", got)
+		}
+		named := *target
+		named.Host = "caption.pics.svc.cluster.local"
+		wantDelivered(t, send(t, client, &named))
+		if got := <-hosts; got != named.Host {
+			t.Errorf("host %q, want %q", got, named.Host)
+		}
+	})
 }

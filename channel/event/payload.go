@@ -42,7 +42,7 @@ type PayloadStore interface {
 	Limit() int64
 	// Store keeps the data of an event. When it fails nothing is kept.
 	// Errors: those of in.Rest as they are, ErrPayloadTooLarge,
-	// ErrPayloadLength, ErrPayloadFull, ErrPayloadUnavailable.
+	// ErrPayloadLength, ErrPayloadSlow, ErrPayloadFull, ErrPayloadUnavailable.
 	Store(ctx context.Context, in Incoming) (Payload, error)
 }
 
@@ -59,6 +59,8 @@ var (
 	ErrPayloadTooLarge = errors.New("payload too large")
 	// ErrPayloadLength: it has not the length that was announced.
 	ErrPayloadLength = errors.New("payload has not the length that was announced")
+	// ErrPayloadSlow: it took longer to come than payloads are kept, about.
+	ErrPayloadSlow = errors.New("payload took too long to come")
 )
 
 type payloadFull struct{}

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
@@ -27,9 +28,11 @@ func RecordSize(e *Event) int {
 	return n
 }
 
-// FromRecord decodes what a backend stored; names in any case, since others may
-// write to the log as well. The Event shares r's strings and data. Errors are
-// those of FromHTTP.
+// FromRecord decodes what a backend stored. Others may write to the log as well:
+// names come in any case, datacontenttype as an attribute (so the CloudEvents SDK
+// does it on NATS), or all of the event in the data (structured mode), with its
+// content type or, as in the NATS binding before 1.0.3, with no header at all. The
+// Event shares r's strings and data. Errors are those of FromHTTP.
 func FromRecord(r *backend.Record) (*Event, error) {
 	e := &Event{Attributes: make([]Attribute, 0, max(4, len(r.Header)-5))}
 	for i := range r.Header {
@@ -38,7 +41,11 @@ func FromRecord(r *backend.Record) (*Event, error) {
 		}
 	}
 	if e.SpecVersion == "" && !e.named() {
-		return nil, ErrNotCloudEvent
+		if !e.inData(r.Data) {
+			return nil, ErrNotCloudEvent
+		}
+		e.DataContentType = StructuredContentType
+		return e.fromStructured(r.Data)
 	}
 	if err := e.validate(); err != nil {
 		return nil, err
@@ -49,6 +56,15 @@ func FromRecord(r *backend.Record) (*Event, error) {
 	return e, nil
 }
 
+// inData tells whether a record without attributes is in structured mode.
+func (e *Event) inData(data []byte) bool {
+	if e.DataContentType != "" {
+		return hasMediaType(e.DataContentType, StructuredContentType)
+	}
+	data = bytes.TrimLeft(data, " \t\r\n")
+	return len(data) > 0 && data[0] == '{'
+}
+
 // keep looks at one header of a record.
 func (e *Event) keep(name, value string) error {
 	name = strings.ToLower(name) // returns name itself if it is
@@ -57,6 +73,9 @@ func (e *Event) keep(name, value string) error {
 		e.DataContentType = value
 	case strings.HasPrefix(name, prefix):
 		if name == "ce-datacontenttype" {
+			if e.DataContentType == "" {
+				e.DataContentType = value
+			}
 			return nil
 		}
 		return e.set(name[len(prefix):], unescape(value), maxRecordAttributes)

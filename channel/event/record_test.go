@@ -74,6 +74,75 @@ func TestRecordsOfOthersAreRead(t *testing.T) {
 	})
 }
 
+// As the CloudEvents SDK for Go writes to NATS.
+func TestRecordsWithTheContentTypeAsAnAttributeAreRead(t *testing.T) {
+	t.Parallel()
+	e, err := FromRecord(&backend.Record{
+		Header: []backend.Header{
+			{Name: "ce-datacontenttype", Value: "a/b"},
+			{Name: "ce-specversion", Value: "1.0"},
+			{Name: "ce-id", Value: "1"},
+			{Name: "ce-source", Value: "/s"},
+			{Name: "ce-type", Value: "t"},
+		},
+		Data: []byte("d"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEqual(t, e, &Event{
+		SpecVersion: "1.0", ID: "1", Source: "/s", Type: "t", DataContentType: "a/b", Data: []byte("d"),
+	})
+}
+
+func TestRecordsOfOthersInStructuredModeAreRead(t *testing.T) {
+	t.Parallel()
+	body := []byte(` {"specversion":"1.0","id":"1","source":"/s","type":"t","datacontenttype":"text/plain","data":"d"}`)
+	want := &Event{
+		SpecVersion: "1.0", ID: "1", Source: "/s", Type: "t", DataContentType: "text/plain", Data: []byte("d"),
+	}
+	for name, header := range map[string][]backend.Header{
+		"with its content type": {{Name: "Content-Type", Value: "application/cloudevents+json; charset=utf-8"}},
+		"without headers":       nil,
+	} {
+		e, err := FromRecord(&backend.Record{Header: header, Data: body})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		wantEqual(t, e, want)
+	}
+	for name, r := range map[string]*backend.Record{
+		"another content type": {Header: []backend.Header{{Name: "content-type", Value: "application/json"}}, Data: body},
+		"a batch": {
+			Header: []backend.Header{{Name: "content-type", Value: "application/cloudevents-batch+json"}}, Data: body,
+		},
+		"no object": {Data: []byte(`"text"`)},
+	} {
+		if _, err := FromRecord(r); !errors.Is(err, ErrNotCloudEvent) {
+			t.Errorf("%s: got %v, want ErrNotCloudEvent", name, err)
+		}
+	}
+	if _, err := FromRecord(&backend.Record{Data: []byte(`{"id":"1"}`)}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("attributes missing: got %v, want ErrInvalid", err)
+	}
+}
+
+// An event whose data is an event is in binary mode all the same.
+func TestAnEventAsDataIsNotTakenForTheWhole(t *testing.T) {
+	t.Parallel()
+	e := &Event{
+		SpecVersion: "1.0", ID: "outer", Source: "/s", Type: "t", DataContentType: StructuredContentType,
+		Data: []byte(`{"specversion":"1.0","id":"inner","source":"/s","type":"t"}`),
+	}
+	r := ToRecord(e)
+	back, err := FromRecord(&r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEqual(t, back, e)
+}
+
 func TestRecordThatIsNoEvent(t *testing.T) {
 	t.Parallel()
 	if _, err := FromRecord(&backend.Record{Data: []byte("x")}); !errors.Is(err, ErrNotCloudEvent) {

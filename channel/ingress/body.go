@@ -32,7 +32,7 @@ type body struct {
 	buf     *buffer
 	charged int64
 	x       *exchange
-	from    io.Reader
+	from    paced
 	most    int  // bytes that belong into memory
 	stream  bool // what is more goes to the store for payloads
 	more    bool // there is more, which was not read
@@ -77,7 +77,7 @@ func (x *exchange) read() (*body, error) {
 	if length > limit {
 		return nil, tooLarge(length, limit)
 	}
-	b := &body{x: x, from: x.request.Body(), most: memory, stream: limit > int64(memory)}
+	b := &body{x: x, from: x.pace(), most: memory, stream: limit > int64(memory)}
 	b.more = length > int64(b.most)
 	if b.more {
 		length = 0 // nothing is read before it is known to be an event
@@ -136,9 +136,18 @@ func (b *body) fill() error {
 			}
 			return nil
 		case err != nil:
-			return refusal{status: http.StatusBadRequest, text: "the body broke off: " + err.Error()}
+			return unreadable(err)
 		}
 	}
+}
+
+// unreadable is what a client is told whose body could not be read.
+func unreadable(err error) refusal {
+	var timeout interface{ Timeout() bool }
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return refusal{status: http.StatusRequestTimeout, text: "the body came too slowly, or no more of it came"}
+	}
+	return refusal{status: http.StatusBadRequest, text: "the body broke off: " + err.Error()}
 }
 
 func brokenOff(got, want int64) refusal {
@@ -151,7 +160,7 @@ func brokenOff(got, want int64) refusal {
 // store hands the data of e to the store for payloads, in one pass as it comes.
 func (x *exchange) store(e *event.Event, b *body) error {
 	in := event.Incoming{Owner: x.channel.Namespace + "/" + x.channel.Name, ContentType: e.DataContentType}
-	rest := counted{from: b.from}
+	rest := counted{from: &b.from}
 	if b.more {
 		in.Head, in.Rest, in.Length = b.bytes, &rest, x.request.Length()
 	} else {
@@ -165,9 +174,11 @@ func (x *exchange) store(e *event.Event, b *body) error {
 		x.unread = false
 		return nil
 	case rest.err != nil:
-		return refusal{status: http.StatusBadRequest, text: "the body broke off: " + rest.err.Error()}
+		return unreadable(rest.err)
 	case errors.Is(err, event.ErrPayloadLength):
 		return brokenOff(int64(x.bytes), in.Length)
+	case errors.Is(err, event.ErrPayloadSlow):
+		return refusal{status: http.StatusRequestTimeout, text: "the body took longer to come than payloads are kept"}
 	case errors.Is(err, event.ErrPayloadTooLarge):
 		return refusal{
 			status: http.StatusRequestEntityTooLarge,

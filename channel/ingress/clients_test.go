@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -150,4 +151,26 @@ func TestConcurrentPostsDoNotMix(t *testing.T) {
 	}
 	posts.Wait()
 	f.wantBudgetFree()
+}
+
+// It has sent all and closed its half: net/http takes that for a client that has
+// gone, and would answer 200 for an event that was not stored.
+func TestClientThatClosesItsHalfIsNotToldThatItsEventWasAccepted(t *testing.T) {
+	t.Parallel()
+	g := newGate()
+	f := newFixture(t, g.around).serve()
+	c := f.dial()
+	fmt.Fprint(c, head+"Content-Length: 4\r\n\r\ndata")
+	wait(t, "the publish", g.came)
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if onNetHTTP() {
+		f.wantStatus(c, http.StatusServiceUnavailable)
+		f.wantStored(0)
+		return
+	}
+	close(g.open)
+	f.wantStatus(c, http.StatusAccepted)
+	f.wantStored(1)
 }

@@ -18,6 +18,8 @@ import (
 	"github.com/sidestep-dev/sidestep/channel/backend/membackend"
 	"github.com/sidestep-dev/sidestep/channel/egress"
 	"github.com/sidestep-dev/sidestep/channel/ingress"
+	"github.com/sidestep-dev/sidestep/claimcheck"
+	"github.com/sidestep-dev/sidestep/claimcheck/faultstore"
 	"github.com/sidestep-dev/sidestep/internal/budget"
 )
 
@@ -41,6 +43,10 @@ type fixture struct {
 	handler    *ingress.Handler
 	url        string // "" unless serve was called
 
+	// Of setup.payloads.
+	payloads *faultstore.Store
+	room     *claimcheck.Checkroom
+
 	mu       sync.Mutex
 	statuses []int // as Observe was told them
 }
@@ -50,6 +56,8 @@ type setup struct {
 	store membackend.Options
 	wrap  func(backend.Backend) backend.Backend // around the faults
 	bytes int64
+	// payloads has data beyond threshold go to a store.
+	payloads bool
 }
 
 func newFixture(t testing.TB, edit ...func(*setup)) *fixture {
@@ -60,9 +68,17 @@ func newFixture(t testing.TB, edit ...func(*setup)) *fixture {
 	}
 	f := &fixture{t: t, memory: membackend.New(s.store), budget: budget.New(s.bytes)}
 	f.faults = faultbackend.New(f.memory, nil)
-	sender := egress.New(egress.Config{})
+	var claims *channel.Claims
+	if s.payloads {
+		claims = f.openPayloads()
+	}
+	config := egress.Config{}
+	if claims != nil {
+		config.Payloads = claims
+	}
+	sender := egress.New(config)
 	d, err := channel.New(channel.Config{
-		Backend: s.wrap(f.faults), Sender: sender, Budget: f.budget,
+		Backend: s.wrap(f.faults), Sender: sender, Budget: f.budget, Claims: claims,
 		Key: []byte("0123456789abcdef0123456789abcdef"),
 	})
 	if err != nil {
@@ -70,6 +86,9 @@ func newFixture(t testing.TB, edit ...func(*setup)) *fixture {
 	}
 	f.dispatcher = d
 	f.handler = &ingress.Handler{Dispatcher: d, Budget: f.budget, MaxEventBytes: limit, Observe: f.observe}
+	if claims != nil {
+		f.handler.Payloads, f.handler.MaxBodyBytes = claims, mostStructured
+	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()

@@ -3,20 +3,22 @@ package ingress
 import (
 	"cmp"
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/sidestep-dev/sidestep/channel"
-	"github.com/sidestep-dev/sidestep/channel/backend"
 	"github.com/sidestep-dev/sidestep/channel/event"
 	"github.com/sidestep-dev/sidestep/internal/budget"
 )
 
-// DefaultBudgetWait is how long a request waits for memory.
-const DefaultBudgetWait = time.Second
+// Defaults of a Handler.
+const (
+	DefaultBudgetWait = time.Second
+	DefaultBodyIdle   = time.Minute
+	DefaultBodyRate   = 1 << 10
+)
 
 // Handler takes events for the channels of a Dispatcher. Fields are not
 // changed once it serves.
@@ -41,6 +43,13 @@ type Handler struct {
 	// returns, unless nil, is asked again once the event is known. A refusal is
 	// the error that Refuse makes; any other is answered with 503.
 	Admit func(ctx context.Context, c *channel.Channel, authorization string) (func(*event.Event) error, error)
+	// BodyIdle is how long the body of a request may pause, and the reader of a link.
+	// 0: DefaultBodyIdle.
+	BodyIdle time.Duration
+	// BodyRate is how many bytes a second a body must have on average, once
+	// BodyIdle has passed: a payload of any size may take its time, and nobody
+	// keeps a place by sending a byte now and then. 0: DefaultBodyRate.
+	BodyRate int64
 	// Observe, if set, is called once for each request: with its channel,
 	// nil if there is none; the status that it was answered with, 499 if the
 	// client had gone; the bytes of its body; and how long it took.
@@ -61,6 +70,8 @@ type request interface {
 	Length() int64
 	Fields(yield func(name, value string) bool)
 	Body() io.Reader
+	// ReadUntil bounds the reading of the body; zero: it is over.
+	ReadUntil(t time.Time)
 	// Context ends when nobody waits for the answer any more.
 	Context() context.Context
 }
@@ -78,13 +89,17 @@ type answer struct {
 
 const allowed = http.MethodPost + ", " + http.MethodOptions
 
+// drained is the most of a refused request's body that is read for the sake of its
+// connection; both servers do so.
+const drained = 64 << 10
+
 // exchange is one request on its way through the Handler.
 type exchange struct {
 	*Handler
 	request request
 	channel *channel.Channel // nil until it was resolved
 	bytes   int              // of the body, as far as it was read
-	unread  bool             // some of the body was not
+	unread  bool             // more of the body was not than is worth reading
 }
 
 // handle makes the answer to a request.
@@ -115,6 +130,7 @@ func (x *exchange) serve() answer {
 
 // accept returns nil when the event is durable.
 func (x *exchange) accept() error {
+	x.unread = x.request.Length() < 0 || x.request.Length() > drained
 	// The table is not held while a client takes its time to send: it would
 	// keep alive what was removed from it.
 	view := x.Dispatcher.Hold()
@@ -207,9 +223,5 @@ func (x *exchange) publish(e *event.Event) error {
 		x.Dispatcher.Discard(e)
 		return err
 	}
-	err = x.Dispatcher.Publish(x.request.Context(), c, e)
-	if err != nil && (!errors.Is(err, backend.ErrUnavailable) || errors.Is(err, backend.ErrFull)) {
-		x.Dispatcher.Discard(e)
-	}
-	return err
+	return x.Dispatcher.Publish(x.request.Context(), c, e)
 }

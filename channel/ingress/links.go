@@ -2,12 +2,14 @@ package ingress
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/valyala/fasthttp"
 )
@@ -25,6 +27,7 @@ import (
 func (s *Server) HandleLinks(prefix string, h http.Handler) {
 	s.links = &links{
 		prefix: prefix,
+		idle:   cmp.Or(s.handler.BodyIdle, DefaultBodyIdle),
 		server: http.Server{
 			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if asksForLink(r.Method, r.URL.Path, prefix) {
@@ -53,6 +56,7 @@ const chunked = -1
 // links are the connections that were handed over to net/http.
 type links struct {
 	prefix string
+	idle   time.Duration // that a reader may take for the next bytes
 	server http.Server
 	handed chan net.Conn
 	closed chan struct{}
@@ -74,7 +78,7 @@ func (l *links) take(ctx *fasthttp.RequestCtx) bool {
 	ctx.HijackSetNoResponse(true)
 	ctx.Hijack(func(c net.Conn) {
 		select {
-		case l.handed <- &givenConn{Conn: c, head: head}:
+		case l.handed <- &givenConn{Conn: c, head: head, idle: l.idle}:
 		case <-l.closed:
 			c.Close()
 		}
@@ -120,9 +124,19 @@ func (l *linkListener) Close() error {
 func (*linkListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 // givenConn yields the request that was read before it was handed over once more.
+// A payload of any size may take its time to be read; but a reader holds a block of
+// it in memory, and must go on.
 type givenConn struct {
 	net.Conn
 	head []byte
+	idle time.Duration
+}
+
+func (c *givenConn) Write(p []byte) (int, error) {
+	if err := c.Conn.SetWriteDeadline(time.Now().Add(c.idle)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
 }
 
 func (c *givenConn) Read(p []byte) (int, error) {

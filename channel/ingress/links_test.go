@@ -167,3 +167,40 @@ func TestManyReadLinksAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// It asks for a payload and does not read it.
+func TestReaderOfALinkThatStopsReadingIsCutOff(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.handler.BodyIdle = 100 * time.Millisecond
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := ingress.NewServer(f.handler, nil)
+	cut := make(chan struct{})
+	s.HandleLinks("/claims/", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		defer close(cut)
+		for b := make([]byte, 64<<10); ; { // without end
+			if _, err := w.Write(b); err != nil {
+				return
+			}
+		}
+	}))
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := errors.Join(s.Shutdown(ctx), <-done); err != nil {
+			t.Errorf("stop serving: %v", err)
+		}
+	}()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, "GET /claims/x HTTP/1.1\r\nHost: x\r\n\r\n")
+	wait(t, "the reader to be cut off", cut)
+}

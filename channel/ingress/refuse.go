@@ -40,10 +40,11 @@ func tooLarge(size, limit int64) refusal {
 
 // refuse is the answer that err calls for.
 func (x *exchange) refuse(err error) answer {
-	if x.request.Context().Err() != nil {
-		return answer{status: statusClientGone} // nobody reads it
-	}
 	r := classify(err, x.MaxEventBytes)
+	// To net/http a client that was too slow has gone, too.
+	if x.request.Context().Err() != nil && r.status != http.StatusRequestTimeout {
+		return answer{status: statusClientGone}
+	}
 	return answer{
 		status: r.status, text: r.text, retryAfter: r.retryAfter,
 		// As http.MaxBytesReader does: or else a server waits for more of

@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,6 @@ import (
 // Bounds on a client of a Server.
 const (
 	headerTimeout  = 10 * time.Second
-	bodyTimeout    = 5 * time.Minute
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 32 << 10
 	writeTimeout   = time.Minute
@@ -33,6 +33,8 @@ type Server struct {
 	handler *Handler
 	logger  *slog.Logger
 	links   *links // nil unless there are any
+	// lingering are connections that no request is expected on any more.
+	lingering lingering
 
 	mu       sync.Mutex
 	listener net.Listener // being served
@@ -56,7 +58,7 @@ func NewServer(h *Handler, logger *slog.Logger) *Server {
 		DisablePreParseMultipartForm: true,
 		ReadTimeout:                  headerTimeout,
 		HeaderReceived: func(*fasthttp.RequestHeader) fasthttp.RequestConfig {
-			return fasthttp.RequestConfig{ReadTimeout: bodyTimeout}
+			return fasthttp.RequestConfig{ReadTimeout: cmp.Or(h.BodyIdle, DefaultBodyIdle)}
 		},
 		WriteTimeout:          writeTimeout,
 		IdleTimeout:           idleTimeout,
@@ -73,8 +75,11 @@ func NewServer(h *Handler, logger *slog.Logger) *Server {
 }
 
 func (s *Server) serve(ctx *fasthttp.RequestCtx) {
-	if !s.links.take(ctx) {
-		s.handler.serveFast(ctx)
+	if s.links.take(ctx) {
+		return
+	}
+	if s.handler.serveFast(ctx) {
+		s.lingering.take(ctx)
 	}
 }
 
@@ -118,7 +123,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if s.links != nil {
 		err = errors.Join(err, s.links.shutdown(ctx))
 	}
-	return err
+	return errors.Join(err, s.lingering.wait(ctx))
 }
 
 // onceListener may be closed again.
@@ -137,7 +142,8 @@ type debugLog struct{ *slog.Logger }
 
 func (l debugLog) Printf(format string, args ...any) { l.Debug(fmt.Sprintf(format, args...)) }
 
-func (h *Handler) serveFast(ctx *fasthttp.RequestCtx) {
+// serveFast tells whether the client may still be sending.
+func (h *Handler) serveFast(ctx *fasthttp.RequestCtx) (sending bool) {
 	a := h.handle((*fastRequest)(ctx))
 	ctx.SetStatusCode(a.status)
 	for name, value := range a.fields {
@@ -148,16 +154,15 @@ func (h *Handler) serveFast(ctx *fasthttp.RequestCtx) {
 		ctx.Response.Header.Set("X-Content-Type-Options", "nosniff")
 		ctx.SetBodyString(a.text + "\n")
 	}
+	return a.closing
 }
 
 // expect spares a client that asks (Expect: 100-continue) from sending a body
 // that is too large.
 func (h *Handler) expect(ctx *fasthttp.RequestCtx) int {
-	limit := int64(h.MaxEventBytes)
-	if h.Payloads != nil {
-		limit = h.Payloads.Limit()
-	}
-	if length := (*fastRequest)(ctx).Length(); length > limit {
+	x := exchange{Handler: h, request: (*fastRequest)(ctx)}
+	_, limit := x.limits()
+	if length := x.request.Length(); length > limit {
 		ctx.SetBodyString(tooLarge(length, limit).text + "\n")
 		return http.StatusRequestEntityTooLarge
 	}
@@ -200,6 +205,13 @@ func (r *fastRequest) Body() io.Reader {
 		return s
 	}
 	return http.NoBody
+}
+
+// ReadUntil leaves the deadline of a body that is over to the next request's.
+func (r *fastRequest) ReadUntil(t time.Time) {
+	if !t.IsZero() {
+		_ = r.ctx().Conn().SetReadDeadline(t)
+	}
 }
 
 // Context never ends: this server does not watch whether a client has gone.

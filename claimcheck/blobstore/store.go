@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"sync"
 	"syscall"
 	"time"
 
@@ -17,6 +18,8 @@ import (
 
 // copySize is the buffer of a Put.
 const copySize = 256 << 10
+
+var copyBuffers = sync.Pool{New: func() any { return new([copySize]byte) }}
 
 // store is a claimcheck.Store in a bucket. The functions are what buckets
 // differ in; each may be nil.
@@ -66,7 +69,9 @@ func (s *store) put(ctx context.Context, name string, src *source) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.CopyBuffer(onlyWriter{w}, src, make([]byte, copySize))
+	buf, _ := copyBuffers.Get().(*[copySize]byte)
+	defer copyBuffers.Put(buf)
+	_, err = io.CopyBuffer(onlyWriter{w}, src, buf[:])
 	if err != nil {
 		cancel() // Close would make visible what there is so far
 	}

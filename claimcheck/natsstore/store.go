@@ -26,6 +26,8 @@ type Config struct {
 	// Timeout of one request to the server; 5 s if zero. An upload or a download
 	// takes as long as it must.
 	Timeout time.Duration
+	// Existing has a bucket that is missing be an error instead of being made.
+	Existing bool
 }
 
 // chunkSize is well below the 1 MiB that a server takes by default.
@@ -62,7 +64,7 @@ func (s *store) open(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	s.objects, err = s.js.ObjectStore(ctx, c.Bucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
+	if errors.Is(err, jetstream.ErrBucketNotFound) && !c.Existing {
 		s.objects, err = s.js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{
 			Bucket: c.Bucket, Replicas: c.Replicas, MaxBytes: c.MaxBytes,
 			Description: "payloads of Sidestep's events",

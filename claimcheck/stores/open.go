@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,6 +40,9 @@ type Options struct {
 	// NATS is the connection for nats:// URLs without a url parameter. The caller
 	// closes it, after the store.
 	NATS *nats.Conn
+	// Existing has a folder or bucket that is missing be an error,
+	// claimcheck.ErrUnavailable, instead of being made.
+	Existing bool
 }
 
 // scheme is how URLs of one kind are read and opened.
@@ -179,7 +183,12 @@ func size(u *url.URL, name string) int64 {
 	return n
 }
 
-func openFile(_ context.Context, u *url.URL, _ Options) (claimcheck.Store, error) {
+func openFile(_ context.Context, u *url.URL, o Options) (claimcheck.Store, error) {
+	if o.Existing {
+		if _, err := os.Stat(u.Path); err != nil {
+			return nil, fmt.Errorf("%w: %w", claimcheck.ErrUnavailable, err)
+		}
+	}
 	return blobstore.File(u.Path)
 }
 
@@ -197,7 +206,7 @@ func openS3(ctx context.Context, u *url.URL, _ Options) (claimcheck.Store, error
 
 func openNATS(ctx context.Context, u *url.URL, o Options) (claimcheck.Store, error) {
 	q := u.Query()
-	c := natsstore.Config{Bucket: u.Host, Replicas: int(size(u, "replicas")), MaxBytes: size(u, "max-bytes")}
+	c := natsstore.Config{Bucket: u.Host, Replicas: int(size(u, "replicas")), MaxBytes: size(u, "max-bytes"), Existing: o.Existing}
 	if address := q.Get("url"); address != "" {
 		return dialNATS(ctx, address, q.Get("credentials-file"), c)
 	}

@@ -66,6 +66,7 @@ func dispatcherBinary(t testing.TB) string {
 type installation struct {
 	binary, flow, data string
 	listen, admin      string
+	args               []string // more of them
 
 	stderr transcript // of all its processes
 	cmd    *exec.Cmd
@@ -101,8 +102,10 @@ func install(t testing.TB, yaml, data string) *installation {
 // launch starts a process and does not wait until it is of use.
 func (i *installation) launch(t testing.TB) io.Reader {
 	t.Helper()
-	i.cmd = exec.Command(i.binary, "standalone", "-f", i.flow, "--listen", i.listen, "--admin", i.admin,
-		"--data", i.data, "--output", "json", "--log-level", "warn")
+	i.cmd = exec.Command(i.binary, append([]string{
+		"standalone", "-f", i.flow, "--listen", i.listen, "--admin", i.admin,
+		"--data", i.data, "--output", "json", "--log-level", "warn",
+	}, i.args...)...)
 	i.cmd.SysProcAttr = childAttr()
 	i.cmd.Stderr = &i.stderr
 	stdout, w, err := os.Pipe() // not StdoutPipe: the reader below outlives Wait

@@ -19,13 +19,22 @@ import (
 // was accepted can be told from those that were not.
 type post struct{ event, attempt int }
 
-// dataSize is that of every event's data, in bytes.
-const dataSize = 256
+// Sizes of an event's data, in bytes. From the number firstLarge on it is too large
+// for a record, and goes to the store for payloads.
+const (
+	dataSize   = 256
+	largeSize  = 300 << 10
+	firstLarge = 1 << 20
+)
 
 // data of an event, which nobody may alter on the way.
 func (p post) data() string {
+	size := dataSize
+	if p.event >= firstLarge {
+		size = largeSize
+	}
 	s := fmt.Sprintf("event %d, post %d. ", p.event, p.attempt)
-	return strings.Repeat(s, dataSize/len(s)+1)[:dataSize]
+	return strings.Repeat(s, size/len(s)+1)[:size]
 }
 
 // sender posts numbered events, each until it is accepted.

@@ -9,4 +9,7 @@
 //	generated v1.Sequence ---> Knative: SetDefaults, Validate, NewSubscription ... --+
 //	        |                                                                        | equal?
 //	        +---> sequence.Sequence ---> Expand -------------------------------------+
+//
+// It also holds the records of kafkabackend against the CloudEvents SDK's own
+// Kafka client, in both directions, on a real broker.
 package conformance

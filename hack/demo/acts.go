@@ -49,6 +49,13 @@ func acts() []act {
 			filter:  "sort",
 			answers: 2,
 		},
+		{
+			object: "Sequence/films",
+			title:  "a film that is too large for any log",
+			about: "The film is stored once, beside the log. The steps probe and poster get a URL and\n" +
+				"  read with Range requests what they need of it.",
+			scenes: []scene{{filmFile, filmType}},
+		},
 	}
 }
 
@@ -69,7 +76,7 @@ func (st *stage) play(ctx context.Context) error {
 		st.screen.printf("\n%s\n  %s\n\n", st.screen.bold(fmt.Sprintf("Act %d: %s", i+1, a.title)), st.screen.dim(a.about))
 		for _, sc := range a.scenes {
 			all.events++
-			l, err := readLetter(fmt.Sprintf("%s-%d", run, all.events), sc.kind, filepath.Join(st.pictures, sc.file))
+			l, err := st.letter(fmt.Sprintf("%s-%d", run, all.events), sc)
 			if err != nil {
 				return err
 			}
@@ -124,7 +131,7 @@ func (a *act) through(tl *timeline, hops []hop, files []kept) bool {
 		switch name {
 		case a.filter:
 			answers++
-		case "collect", "album", "lost":
+		case "collect", "album", "lost", "gallery":
 			ends++
 		}
 	}

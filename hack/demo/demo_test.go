@@ -39,7 +39,8 @@ func TestTheDemoSeesEveryEventArrive(t *testing.T) {
 		t.Fatalf("%v, after\n%s", err, &out)
 	}
 	for _, want := range []string{
-		"7 events posted, 7 arrived: 6 pictures and 1 dead letter",
+		"8 events posted, 8 arrived: 7 pictures and 1 dead letter",
+		"41.2 MiB by reference",
 		"attempt 3",
 		"dead letter: lost/harbour-",
 	} {
@@ -53,7 +54,7 @@ func TestTheDemoSeesEveryEventArrive(t *testing.T) {
 	if t.Failed() {
 		t.Logf("it says\n%s", &out)
 	}
-	for folder, n := range map[string]int{"pics": 4, "prints": 2, "lost": 1} {
+	for folder, n := range map[string]int{"pics": 4, "prints": 2, "lost": 1, "films": 1} {
 		if files, err := os.ReadDir(filepath.Join(data, "pictures", folder)); err != nil || len(files) != n {
 			t.Errorf("%s has %v (%v), want %d files", folder, files, err, n)
 		}
@@ -74,7 +75,7 @@ func TestAHopIsReadAsTheDispatcherWritesIt(t *testing.T) {
 	t.Parallel()
 	line, err := json.Marshal(telemetry.HopLine{
 		Start: posted, Took: time.Second, ID: "i", Leg: "step", Travel: "stored", Dest: "d",
-		Attempt: 2, Status: 503, Error: "e", Missed: 4,
+		Attempt: 2, Status: 503, Error: "e", Missed: 4, Bytes: 5, Reference: true,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +84,7 @@ func TestAHopIsReadAsTheDispatcherWritesIt(t *testing.T) {
 	if err := readHops(bytes.NewReader(line), j); !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
-	want := hop{posted, time.Second, "i", "step", "stored", "d", 2, 503, "e", 4}
+	want := hop{posted, time.Second, "i", "step", "stored", "d", 2, 503, "e", 4, 5, true}
 	if got := j.hops["i"]; len(got) != 1 || got[0] != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

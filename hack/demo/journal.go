@@ -27,6 +27,9 @@ type hop struct {
 	Status  int           `json:"status"`
 	Error   string        `json:"error"`
 	Missed  int64         `json:"missed"`
+	// Bytes of data, handed over by reference or by value.
+	Bytes     int64 `json:"bytes"`
+	Reference bool  `json:"reference"`
 }
 
 // Values of a hop's leg and travel.

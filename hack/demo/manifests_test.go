@@ -16,7 +16,7 @@ const samples = "../../config/samples"
 func TestOnlyAddressesAreRewritten(t *testing.T) {
 	t.Parallel()
 	addresses := make(map[string]string)
-	for i, name := range []string{"resize", "caption", "frame", "collect", "sort", "flaky", "sepia", "album", "lost"} {
+	for i, name := range []string{"resize", "caption", "frame", "collect", "sort", "flaky", "sepia", "album", "lost", "probe", "poster", "gallery"} {
 		addresses[name] = "http://127.0.0.1:4000" + string(rune('1'+i))
 	}
 	for _, file := range []string{"pics.yaml", "prints.yaml"} {
@@ -29,7 +29,7 @@ func TestOnlyAddressesAreRewritten(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := string(was)
-		for i, name := range []string{"resize", "caption", "frame", "collect", "sort", "flaky", "sepia", "album", "lost"} {
+		for i, name := range []string{"resize", "caption", "frame", "collect", "sort", "flaky", "sepia", "album", "lost", "probe", "poster", "gallery"} {
 			want = strings.ReplaceAll(want, "http://127.0.0.1:910"+string(rune('1'+i)), addresses[name])
 		}
 		if got, want := said(string(is)), said(want); got != want {
@@ -53,7 +53,7 @@ func said(text string) string {
 func TestTheCopyLoads(t *testing.T) {
 	t.Parallel()
 	addresses := make(map[string]string)
-	for _, name := range []string{"resize", "caption", "frame", "collect", "sort", "flaky", "sepia", "album", "lost"} {
+	for _, name := range []string{"resize", "caption", "frame", "collect", "sort", "flaky", "sepia", "album", "lost", "probe", "poster", "gallery"} {
 		addresses[name] = "http://127.0.0.1:40000"
 	}
 	to := t.TempDir()

@@ -98,7 +98,7 @@ func (a *awaited) wait(ctx context.Context) (map[string]string, error) {
 }
 
 // stepCount is how many steps the samples have.
-const stepCount = 9
+const stepCount = 12
 
 func (st *stage) startSteps(ctx context.Context, fail func(error)) (addresses map[string]string, err error) {
 	listening := await(stepCount)
@@ -133,7 +133,7 @@ func (st *stage) startSteps(ctx context.Context, fail func(error)) (addresses ma
 
 func (st *stage) startDispatcher(ctx context.Context, fail func(error)) (err error) {
 	const adminKey = "admin"
-	ready := await(3) // pics, prints and the admin server
+	ready := await(4) // pics, prints, films and the admin server
 	out := func(line string) {
 		var l struct{ Kind, Name, URL string }
 		if json.Unmarshal([]byte(line), &l) == nil && l.URL != "" {

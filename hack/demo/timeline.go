@@ -159,6 +159,9 @@ func (tl *timeline) rowOf(h *hop) row {
 		arrow = tl.sign("▸ ", "> ")
 	}
 	r.to = arrow + r.to
+	if h.Reference {
+		r.remark = size(int(h.Bytes)) + " by reference"
+	}
 	if h.Attempt > 1 {
 		r.remark = fmt.Sprintf("attempt %d", h.Attempt)
 	}

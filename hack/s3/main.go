@@ -1,7 +1,7 @@
 // Command s3 is a real S3 server on loopback, for tests and benchmarks:
 // versitygw over a folder.
 //
-//	test --> go build --> s3 -dir D --> "ready http://127.0.0.1:41234" on stdout
+//	test --> go build --> s3 -dir D --> {"url":"http://127.0.0.1:41234"} on stdout
 //	  '---- stdin: closed when the test is over, however it ends --> exit
 //
 // It is a module of its own, so that what it needs stays out of the main one.
@@ -95,7 +95,7 @@ func announce(ctx context.Context, addr string) {
 		conn, err := net.DialTimeout("tcp", addr, time.Second)
 		if err == nil {
 			conn.Close()
-			fmt.Println("ready http://" + addr)
+			fmt.Printf("{\"url\":\"http://%s\"}\n", addr)
 			return
 		}
 		time.Sleep(10 * time.Millisecond)

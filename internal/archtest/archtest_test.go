@@ -162,6 +162,10 @@ func TestRulesSeeWhatCrossesThem(t *testing.T) {
 		{"the store knows nothing of channels", [][2]string{{"internal/store", "channel/backend"}}, "internal/store imports channel/backend"},
 		{"a replica does not know where its table comes from", [][2]string{{"internal/replica", "sequence"}}, "internal/replica imports sequence"},
 		{"the controller and the dispatcher share objects and their translation, and no more", [][2]string{{"kube/reconcile", "kube/serve"}}, "kube/reconcile imports kube/serve"},
+		{"the protocol between dispatcher and sidecar needs neither", [][2]string{{"colocate/wire", "channel/egress"}, {"channel/egress", "channel"}}, "colocate/wire imports channel/egress imports channel"},
+		{"the protocol between dispatcher and sidecar needs neither", [][2]string{{"colocate/wire", "channel/egress"}, {"colocate/sidecar", "internal/budget"}}, ""},
+		{"the sidecar is small", [][2]string{{"cmd/sidecar", "colocate/sidecar"}, {"colocate/sidecar", "github.com/nats-io/nats.go"}}, "cmd/sidecar imports colocate/sidecar imports github.com/nats-io/nats.go; colocate/sidecar imports github.com/nats-io/nats.go"},
+		{"the sidecar is small", [][2]string{{"colocate/sidecar", "channel/egress"}, {"channel", "github.com/prometheus/client_golang"}}, ""},
 		{"budget needs nothing of ours", [][2]string{{"internal/budget", "channel"}}, "internal/budget imports channel"},
 		{"only commands run a standalone process", [][2]string{{"kube/watch", "internal/standalone"}}, "kube/watch imports internal/standalone"},
 		{"what only tests need stays in tests", [][2]string{{"channel", "testing"}}, "channel imports testing"},
@@ -184,7 +188,7 @@ func TestRulesSeeWhatCrossesThem(t *testing.T) {
 // graphOf makes a graph of pairs. Paths without a dot that have no folder of
 // ours at their beginning are of the standard library.
 func graphOf(imports [][2]string) graph {
-	ours := []string{"channel/...", "sequence/...", "internal/...", "kube/...", "cmd/...", "hack/..."}
+	ours := []string{"channel/...", "sequence/...", "colocate/...", "internal/...", "kube/...", "cmd/...", "hack/..."}
 	full := func(name string) (string, bool) {
 		if anyMatch(ours, name) {
 			return module + "/" + name, false

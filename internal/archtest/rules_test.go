@@ -27,7 +27,7 @@ var (
 	kubernetes = []string{"k8s.io/...", "sigs.k8s.io/...", "knative.dev/..."}
 	backends   = []string{
 		"channel/backend/faultbackend/...", "channel/backend/kafkabackend/...", "channel/backend/membackend/...",
-		"channel/backend/natsbackend/...", "channel/backend/backendtest/...",
+		"channel/backend/natsbackend/...", "channel/backend/swapbackend/...", "channel/backend/backendtest/...",
 	}
 	dataPlane = []string{"channel/...", "sequence/...", "claimcheck/...", "colocate/...", "internal/..."}
 )
@@ -76,7 +76,20 @@ var rules = []rule{
 		instead: "declare the interface in channel, and let internal/standalone or cmd put in what fits",
 		of:      []string{"channel"}, deep: true, never: slices.Concat(backends, []string{
 			"channel/ingress/...", "kube/...", "sequence/...", "internal/standalone/...", "internal/telemetry/...",
+			"colocate/...",
 		}),
+	},
+	{
+		name:    "the choice of a replica needs nothing of ours",
+		instead: "keep colocate/balance to numbers: hand in what it needs",
+		of:      []string{"colocate/balance"}, deep: true, only: []string{std},
+	},
+	{
+		name:    "who places chains in pods does not know the sidecar, nor where its map came from",
+		instead: "what both sides must agree on is colocate/wire; the rest goes into colocate.Map",
+		of:      []string{"colocate"}, deep: true, never: []string{
+			"colocate/sidecar/...", "sequence/...", "kube/...", "internal/standalone/...", "internal/telemetry/...",
+		},
 	},
 	{
 		name:    "event and egress do not know the engine",
@@ -129,9 +142,43 @@ var rules = []rule{
 		of:      []string{"kube/reconcile"}, never: []string{"kube/serve/...", "internal/replica/..."},
 	},
 	{
+		name:    "the protocol between dispatcher and sidecar needs neither",
+		instead: "keep colocate/wire to what both must agree on",
+		of:      []string{"colocate/wire"}, deep: true, never: []string{
+			"channel", "channel/ingress/...", "claimcheck/...", "sequence/...", "internal/...", "colocate",
+			"colocate/sidecar/...", "colocate/balance/...", "kube/...",
+		},
+	},
+	{
+		name:    "the sidecar is small",
+		instead: "let the dispatcher decide, and say it in a slip",
+		of:      []string{"colocate/sidecar", "cmd/sidecar"}, deep: true, never: []string{
+			"channel", "channel/ingress/...", "claimcheck/...", "sequence/...", "colocate/balance/...", "kube/...",
+			"internal/standalone/...", "internal/telemetry/...",
+			"github.com/nats-io/...", "github.com/segmentio/...", "github.com/twmb/...", "github.com/prometheus/...",
+			"github.com/aws/...", "gocloud.dev/...", "go.opentelemetry.io/...", "google.golang.org/...",
+			"github.com/cloudevents/...", "k8s.io/...", "sigs.k8s.io/...", "knative.dev/...",
+		},
+	},
+	{
 		name:    "budget needs nothing of ours",
 		instead: "keep internal/budget a leaf: hand in what it needs",
 		of:      []string{"internal/budget"}, deep: true, only: []string{std},
+	},
+	{
+		name:    "only tests and developers' tools run a Kafka broker",
+		instead: "connect to one that runs, with kafkabackend",
+		of:      []string{"..."}, except: []string{"hack/...", "internal/brokertest/..."}, never: []string{"internal/kafkabroker/..."},
+	},
+	{
+		name:    "Kafka's client library stays in the Kafka backend",
+		instead: "say it in terms of channel/backend",
+		of:      []string{"..."}, except: []string{"channel/backend/kafkabackend/..."}, never: []string{"github.com/segmentio/kafka-go/..."},
+	},
+	{
+		name:    "kafkabroker needs nothing of ours",
+		instead: "keep internal/kafkabroker to starting and ending a process",
+		of:      []string{"internal/kafkabroker"}, deep: true, only: []string{std},
 	},
 	{
 		name:    "only commands run a standalone process",

@@ -17,8 +17,9 @@ import (
 
 // What the child is told.
 const (
-	dirVariable  = "SIDESTEP_TEST_BROKER_DIR"
-	portVariable = "SIDESTEP_TEST_BROKER_PORT"
+	dirVariable     = "SIDESTEP_TEST_BROKER_DIR"
+	portVariable    = "SIDESTEP_TEST_BROKER_PORT"
+	clusterVariable = "SIDESTEP_TEST_BROKER_CLUSTER" // addresses for routes, ours first
 )
 
 // patience is how long a broker may take to read its store.
@@ -35,10 +36,17 @@ func Serve() int {
 		fmt.Fprintln(os.Stderr, "broker:", err)
 		return 2
 	}
-	s, err := server.NewServer(&server.Options{
+	o := &server.Options{
 		Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: os.Getenv(dirVariable),
 		NoLog: true, NoSigs: true,
-	})
+	}
+	if routes := os.Getenv(clusterVariable); routes != "" {
+		if err := joinCluster(o, strings.Split(routes, ",")); err != nil {
+			fmt.Fprintln(os.Stderr, "broker:", err)
+			return 2
+		}
+	}
+	s, err := server.NewServer(o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "broker:", err)
 		return 1
@@ -54,8 +62,9 @@ type Broker struct {
 	// Address is its host and port, the same after a restart.
 	Address string
 
-	dir string
-	cmd *exec.Cmd
+	dir    string
+	routes string // of a cluster's node
+	cmd    *exec.Cmd
 }
 
 // Start returns a broker that serves JetStream, on a folder of its own.
@@ -67,7 +76,14 @@ func Start(t testing.TB) *Broker {
 	return b
 }
 
+// start returns once it serves JetStream.
 func (b *Broker) start(t testing.TB) {
+	t.Helper()
+	b.launch(t)
+	b.await(t)
+}
+
+func (b *Broker) launch(t testing.TB) {
 	t.Helper()
 	program, err := os.Executable()
 	if err != nil {
@@ -75,7 +91,8 @@ func (b *Broker) start(t testing.TB) {
 	}
 	_, port, _ := net.SplitHostPort(b.Address)
 	b.cmd = exec.Command(program)
-	b.cmd.Env = append(os.Environ(), dirVariable+"="+b.dir, portVariable+"="+port)
+	b.cmd.Env = append(os.Environ(), dirVariable+"="+b.dir, portVariable+"="+port,
+		clusterVariable+"="+b.routes)
 	b.cmd.Stderr = os.Stderr
 	b.cmd.SysProcAttr = childAttr()
 	if _, err := b.cmd.StdinPipe(); err != nil { // open until we die
@@ -84,6 +101,10 @@ func (b *Broker) start(t testing.TB) {
 	if err := b.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func (b *Broker) await(t testing.TB) {
+	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		err := b.reachable()
 		if err == nil {

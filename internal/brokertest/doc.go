@@ -1,5 +1,5 @@
-// Package brokertest gives tests a NATS server in a process of its own, to be
-// killed, and connections to it that can be cut.
+// Package brokertest gives tests a NATS server in a process of its own, or three of
+// them that are a cluster, to be killed, and connections that can be cut or slow.
 //
 //	test --TCP--> [ Proxy: Cut, Mend ] --TCP--> [ Broker: a child; Kill, Restart ] --> folder
 //

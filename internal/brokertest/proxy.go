@@ -5,9 +5,11 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
-// Proxy stands between one connection and the server, and can cut it.
+// Proxy stands between one connection and the server, and can cut it or slow it
+// down.
 type Proxy struct {
 	l    net.Listener
 	to   string
@@ -16,6 +18,8 @@ type Proxy struct {
 	mu    sync.Mutex
 	down  bool
 	conns map[net.Conn]struct{}
+	delay time.Duration
+	piece int
 }
 
 // StartProxy listens on a free port and passes on to an address.
@@ -55,6 +59,14 @@ func (p *Proxy) Mend() {
 	p.down = false
 }
 
+// Slow has every piece of so many bytes, in either direction, wait for so long
+// before it is passed on, from now on. 0, 0: as fast as it goes.
+func (p *Proxy) Slow(delay time.Duration, piece int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay, p.piece = delay, piece
+}
+
 func (p *Proxy) accept() {
 	for {
 		c, err := p.l.Accept()
@@ -80,11 +92,30 @@ func (p *Proxy) pass(client net.Conn) {
 	p.conns[client], p.conns[server] = struct{}{}, struct{}{}
 	p.mu.Unlock()
 	var both sync.WaitGroup
-	both.Go(func() { io.Copy(server, client); server.Close() })
-	both.Go(func() { io.Copy(client, server); client.Close() })
+	both.Go(func() { p.copy(server, client); server.Close() })
+	both.Go(func() { p.copy(client, server); client.Close() })
 	both.Wait()
 	p.mu.Lock()
 	delete(p.conns, client)
 	delete(p.conns, server)
 	p.mu.Unlock()
+}
+
+func (p *Proxy) copy(to io.Writer, from io.Reader) {
+	buf := make([]byte, 32<<10)
+	for {
+		p.mu.Lock()
+		delay, piece := p.delay, p.piece
+		p.mu.Unlock()
+		if piece <= 0 {
+			piece = len(buf)
+		}
+		n, err := from.Read(buf[:min(piece, len(buf))])
+		if n > 0 && delay > 0 {
+			time.Sleep(delay)
+		}
+		if _, werr := to.Write(buf[:n]); err != nil || werr != nil {
+			return
+		}
+	}
 }

@@ -44,9 +44,10 @@ type claimStores struct {
 	dial   func() (*nats.Conn, error) // to the backend's server
 	logger *slog.Logger
 
-	mu   sync.Mutex // held while the stores change
-	open map[string]claimcheck.Store
-	nats *nats.Conn // of dial; nil until a store needs it
+	mu      sync.Mutex // held while the stores change
+	open    map[string]claimcheck.Store
+	current string     // its id
+	nats    *nats.Conn // of dial; nil until a store needs it
 }
 
 // openClaims opens the stores and makes what keeps payloads in them.
@@ -58,7 +59,13 @@ func (p *process) openClaims(ctx context.Context, undo *closers) (*channel.Claim
 	}
 	s := &claimStores{
 		state: p.state, lock: &p.lifecycle.mu, logger: p.Logger,
-		dial: func() (*nats.Conn, error) { return p.broker.Dial("sidestep claims") },
+		dial: func() (*nats.Conn, error) {
+			n, err := p.brokers.nats()
+			if err != nil {
+				return nil, err
+			}
+			return n.Dial("sidestep claims")
+		},
 		open: make(map[string]claimcheck.Store),
 	}
 	undo.add(s.close)
@@ -66,12 +73,11 @@ func (p *process) openClaims(ctx context.Context, undo *closers) (*channel.Claim
 	if err != nil {
 		return nil, err
 	}
-	current, err := s.load(ctx, url)
-	if err != nil {
+	if err := s.load(ctx, url); err != nil {
 		return nil, fmt.Errorf("claim-check: %w", err)
 	}
 	s.room, err = claimcheck.New(claimcheck.Config{
-		Stores: s.open, Current: current, Keys: keys, TTL: c.TTL, Observer: telemetry.NewClaims(p.registry),
+		Stores: s.open, Current: s.current, Keys: keys, TTL: c.TTL, Observer: telemetry.NewClaims(p.registry),
 	})
 	if err != nil {
 		return nil, err
@@ -97,20 +103,43 @@ func (p *process) claimURL(configured string) (string, error) {
 
 // load opens the store of a URL, which is the current one from now on, and those
 // that were written to before.
-func (s *claimStores) load(ctx context.Context, url string) (current string, err error) {
-	if current, err = s.add(ctx, url); err != nil {
-		return "", err
+func (s *claimStores) load(ctx context.Context, url string) (err error) {
+	if s.current, err = s.add(ctx, url); err != nil {
+		return err
 	}
-	for _, old := range s.state.ClaimStores {
-		if _, err := s.add(ctx, old); err != nil {
-			s.logger.Error("a store that payloads were in cannot be opened: those that are there have to wait",
-				"store", old, "error", err)
-		}
-	}
-	return current, s.remember(url)
+	s.addFormer(ctx)
+	return s.remember(url)
 }
 
-// add opens the store of a URL unless it is open, and returns its id.
+// addFormer opens those of the former stores that are not open, and tells whether
+// there were any.
+func (s *claimStores) addFormer(ctx context.Context) (added bool) {
+	s.lock.Lock()
+	urls := slices.Clone(s.state.ClaimStores)
+	s.lock.Unlock()
+	before := len(s.open)
+	for _, url := range urls {
+		if _, err := s.add(ctx, url); err != nil && ctx.Err() == nil {
+			s.logger.Error("a store that payloads were in cannot be opened: those that are there have to wait",
+				"store", url, "error", err)
+		}
+	}
+	return len(s.open) > before
+}
+
+// reopen tries again to open what could not be opened before.
+func (s *claimStores) reopen(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.addFormer(ctx) {
+		return nil
+	}
+	return s.room.Use(s.open, s.current)
+}
+
+// add opens the store of a URL unless it is open, and returns its id. One that
+// payloads were in before is not made: it would be empty, and they would be taken for
+// lost.
 func (s *claimStores) add(ctx context.Context, url string) (string, error) {
 	id, err := stores.ID(url)
 	if err != nil || s.open[id] != nil {
@@ -123,8 +152,14 @@ func (s *claimStores) add(ctx context.Context, url string) (string, error) {
 			return "", err
 		}
 	}
-	store, err := stores.Open(ctx, url, stores.Options{NATS: s.nats})
-	if err != nil {
+	s.lock.Lock()
+	known := slices.Contains(s.state.ClaimStores, url)
+	s.lock.Unlock()
+	store, err := stores.Open(ctx, url, stores.Options{NATS: s.nats, Existing: known})
+	switch {
+	case err != nil && known:
+		return "", fmt.Errorf("%w (it had payloads in it: it is not made anew)", err)
+	case err != nil:
 		return "", err
 	}
 	s.open[id] = store
@@ -155,6 +190,7 @@ func (s *claimStores) use(ctx context.Context, url string) error {
 	if err := s.remember(url); err != nil {
 		return err
 	}
+	s.current = id
 	return s.room.Use(s.open, id)
 }
 
@@ -168,6 +204,9 @@ func (s *claimStores) run(ctx context.Context, ttl time.Duration, oldest claimch
 		}
 		if swept.Payloads > 0 {
 			s.logger.Info("deleted payloads whose time was over", "payloads", swept.Payloads, "bytes", swept.Bytes)
+		}
+		if err := s.reopen(ctx); err != nil && ctx.Err() == nil {
+			s.logger.Warn("cannot use a former store; trying again", "error", err)
 		}
 		if err := s.forget(ctx); err != nil && ctx.Err() == nil {
 			s.logger.Warn("cannot tell whether a former store is empty; trying again", "error", err)
@@ -184,30 +223,26 @@ func (s *claimStores) forget(ctx context.Context) error {
 	s.lock.Unlock()
 	var errs []error
 	for _, url := range urls[1:] {
-		if err := s.forgetIfEmpty(ctx, urls[0], url); err != nil {
+		if err := s.forgetIfEmpty(ctx, url); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", url, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (s *claimStores) forgetIfEmpty(ctx context.Context, current, url string) error {
+func (s *claimStores) forgetIfEmpty(ctx context.Context, url string) error {
 	id, err := stores.ID(url)
 	if err != nil || s.open[id] == nil {
 		return err
 	}
-	currentID, err := stores.ID(current)
-	if err != nil {
-		return err
-	}
-	if id != currentID { // else it is the same place, reached in another way
+	if id != s.current { // else it is the same place, reached in another way
 		holds, err := s.room.Holds(ctx, id)
 		if err != nil || holds {
 			return err
 		}
 		left := maps.Clone(s.open)
 		delete(left, id)
-		if err := s.room.Use(left, currentID); err != nil {
+		if err := s.room.Use(left, s.current); err != nil {
 			return err
 		}
 		old := s.open[id]

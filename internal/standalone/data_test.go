@@ -112,7 +112,7 @@ func TestDefaultDataFollowsTheBaseDirectorySpecification(t *testing.T) {
 func TestSlipKeyIsMadeOnceAndThePrivateHalfIsSecret(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "slip.pem")
-	if err := ensureSlipKey(file); err != nil {
+	if _, err := ensureSlipKey(file); err != nil {
 		t.Fatal(err)
 	}
 	wantMode(t, file, 0o600)
@@ -124,7 +124,7 @@ func TestSlipKeyIsMadeOnceAndThePrivateHalfIsSecret(t *testing.T) {
 	if !strings.HasPrefix(string(private), "-----BEGIN PRIVATE KEY-----\n") {
 		t.Errorf("the key begins with %.40q", private)
 	}
-	if err := ensureSlipKey(file); err != nil {
+	if _, err := ensureSlipKey(file); err != nil {
 		t.Fatal(err)
 	}
 	if again, err := os.ReadFile(file); err != nil || string(again) != string(private) {
@@ -142,7 +142,7 @@ func TestFileThatIsNoSlipKeyIsRefusedAndLeftAlone(t *testing.T) {
 			if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if err := ensureSlipKey(file); err == nil || !strings.Contains(err.Error(), file) {
+			if _, err := ensureSlipKey(file); err == nil || !strings.Contains(err.Error(), file) {
 				t.Errorf("got %v, want an error that names the file", err)
 			}
 			if got, err := os.ReadFile(file); err != nil || string(got) != content {

@@ -36,6 +36,7 @@ const (
 // more. On a cluster the controller does this.
 type lifecycle struct {
 	backend    backend.Backend
+	brokers    *brokers // that logs are placed on; nil: there is one backend
 	dispatcher *channel.Dispatcher
 	logger     *slog.Logger
 
@@ -86,6 +87,11 @@ func (l *lifecycle) apply(
 // an event that was accepted into a group whose UID is forgotten is lost.
 func (l *lifecycle) carryOut(ctx context.Context, shared, next *channel.Table) error {
 	l.state.Table = *next
+	if l.brokers != nil {
+		if err := l.brokers.place(next); err != nil {
+			return err
+		}
+	}
 	if err := l.state.save(); err != nil {
 		return err
 	}

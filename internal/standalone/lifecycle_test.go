@@ -327,3 +327,52 @@ func groupsOnDisk(t *testing.T, dir string) map[string]bool {
 	}
 	return uids
 }
+
+// What payloads are swept is decided by it: it must not be younger than the truth.
+func TestOldestRecordOfANamespaceIsKnown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown(t)
+		want := func(namespace string, at time.Time) {
+			t.Helper()
+			got, err := w.l.oldest(t.Context(), namespace)
+			if err != nil || !got.Equal(at) {
+				t.Errorf("the oldest of %s is of %v, %v; want %v", namespace, got, err, at)
+			}
+		}
+		want("ns", time.Time{})
+		w.step("http://s0", unavailable)
+		w.step("http://s1", unavailable)
+		channels := line(2, channel.Never)
+		for _, c := range channels {
+			c.Subscriptions[0].Policy = patient
+		}
+		w.mustApply(channels...)
+		want("ns", time.Time{})
+		first := time.Now()
+		w.publish("c1", "1")
+		after(time.Minute)
+		second := time.Now()
+		w.publish("c0", "2")
+		want("ns", first)
+		want("other", time.Time{})
+		w.mustApply() // what is removed has records, too
+		want("ns", first)
+		w.mustApply(channels...)
+		w.step("http://s1", nil)
+		after(10 * time.Second)
+		w.step("http://s1", unavailable)
+		want("ns", second)
+		w.step("http://s0", nil)
+		w.step("http://s1", nil)
+		after(10 * time.Second)
+		want("ns", time.Time{})
+		w.backend.SetPlan(faultbackend.Script(faultbackend.Rule{
+			Op: faultbackend.Lag, First: 1, Last: -1, Fault: faultbackend.Fault{Do: faultbackend.Fail},
+		}))
+		if _, err := w.l.oldest(t.Context(), "ns"); err == nil {
+			t.Error("it is said to be known while the backend does not answer")
+		}
+		w.backend.SetPlan(nil)
+	})
+}

@@ -209,6 +209,9 @@ func (s *state) done(r removal, next *channel.Table) {
 		delete(s.Deadlines, sub.UID)
 		s.forget(sub.UID)
 	}
+	if r.sub == nil {
+		delete(s.Places, r.channel.Log().Name)
+	}
 	s.Table = *next
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/sidestep-dev/sidestep/channel"
@@ -21,7 +22,7 @@ func (p *process) changed(ctx context.Context) {
 	set, err := manifest.Load(p.Paths)
 	if err == nil {
 		p.warnRestart(set)
-		err = errors.Join(p.useStore(ctx, set), p.reload(ctx, set))
+		err = errors.Join(p.useBackends(ctx, set), p.useStore(ctx, set), p.reload(ctx, set))
 	}
 	if err == nil {
 		err = p.announce()
@@ -40,11 +41,25 @@ func (p *process) warnRestart(set *manifest.Set) {
 	was, is := p.set.Config, set.Config
 	was.Dispatch.ShortCircuit, is.Dispatch.ShortCircuit = 0, 0
 	was.Dispatch.DrainOnDelete, is.Dispatch.DrainOnDelete = 0, 0
+	was.Dispatch.Routing, is.Dispatch.Routing = 0, 0
 	was.ClaimCheck.Store, is.ClaimCheck.Store = "", ""
-	if was != is {
-		p.Logger.Warn("config-sidestep was changed in keys other than claim-check.store, dispatch.shortCircuit and " +
-			"dispatch.drainOnDelete: restart to apply them")
+	was.Backend, is.Backend, was.Namespaces, is.Namespaces = "", "", nil, nil
+	// Where they are is applied; how they are used is when they are opened.
+	was.NATS.URL, is.NATS.URL, was.Kafka.Brokers, is.Kafka.Brokers = "", "", nil, nil
+	was.Kafka.TopicTemplate, is.Kafka.TopicTemplate = "", ""
+	if !reflect.DeepEqual(was, is) {
+		p.Logger.Warn("config-sidestep was changed in more than backend, namespaces, nats.url, kafka.brokers, " +
+			"kafka.topicTemplate, claim-check.store, dispatch.shortCircuit, dispatch.routing and dispatch.drainOnDelete: " +
+			"restart to apply the rest to what is open")
 	}
+}
+
+// useBackends has logs move to the backends that the files name.
+func (p *process) useBackends(ctx context.Context, set *manifest.Set) error {
+	if err := p.brokers.use(ctx, &set.Config); err != nil {
+		return fmt.Errorf("all channels stay on the backends that they are on, until this one can be used: %w", err)
+	}
+	return nil
 }
 
 // useStore has payloads go to the store that the files name from now on.
@@ -61,7 +76,10 @@ func (p *process) useStore(ctx context.Context, set *manifest.Set) error {
 
 // reload applies a set.
 func (p *process) reload(ctx context.Context, set *manifest.Set) error {
-	return p.lifecycle.apply(ctx, set.Config.Dispatch.DrainOnDelete,
+	if err := p.checkPods(set); err != nil {
+		return err
+	}
+	err := p.lifecycle.apply(ctx, set.Config.Dispatch.DrainOnDelete,
 		func(uid func(kind, namespace, name string) string) (table *channel.Table, err error) {
 			table, p.addresses, err = set.Table(manifest.TableOptions{
 				BaseURL: "http://" + p.listener.Addr().String(),
@@ -69,6 +87,10 @@ func (p *process) reload(ctx context.Context, set *manifest.Set) error {
 			})
 			return table, err
 		})
+	if err != nil {
+		return err
+	}
+	return p.usePods(set)
 }
 
 // announce prints the addresses that are new.

@@ -12,41 +12,43 @@ import (
 )
 
 // ensureSlipKey makes an Ed25519 key pair in PEM, PKCS #8 in file and PKIX in
-// file.pub, unless file exists; then it must hold such a key.
-func ensureSlipKey(file string) error {
+// file.pub, unless file exists; then it must hold such a key. It returns the
+// private one.
+func ensureSlipKey(file string) (ed25519.PrivateKey, error) {
 	b, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return makeSlipKey(file)
 	}
 	if err != nil {
-		return fmt.Errorf("read slip key: %w", err)
+		return nil, fmt.Errorf("read slip key: %w", err)
 	}
 	block, _ := pem.Decode(b)
 	if block == nil {
-		return fmt.Errorf("read slip key %s: no PEM block; want a PKCS #8 Ed25519 private key", file)
+		return nil, fmt.Errorf("read slip key %s: no PEM block; want a PKCS #8 Ed25519 private key", file)
 	}
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return fmt.Errorf("read slip key %s: %w", file, err)
+		return nil, fmt.Errorf("read slip key %s: %w", file, err)
 	}
-	if _, ok := key.(ed25519.PrivateKey); !ok {
-		return fmt.Errorf("read slip key %s: a %T; want an Ed25519 private key", file, key)
+	private, ok := key.(ed25519.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("read slip key %s: a %T; want an Ed25519 private key", file, key)
 	}
-	return nil
+	return private, nil
 }
 
-func makeSlipKey(file string) error {
+func makeSlipKey(file string) (ed25519.PrivateKey, error) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
-		return fmt.Errorf("make slip key: %w", err)
+		return nil, fmt.Errorf("make slip key: %w", err)
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
-		return fmt.Errorf("make slip key: %w", err)
+		return nil, fmt.Errorf("make slip key: %w", err)
 	}
 	pub, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
-		return fmt.Errorf("make slip key: %w", err)
+		return nil, fmt.Errorf("make slip key: %w", err)
 	}
 	// The public half first: who finds the private one finds both.
 	for _, f := range []struct {
@@ -59,8 +61,8 @@ func makeSlipKey(file string) error {
 	} {
 		b := pem.EncodeToMemory(&pem.Block{Type: f.kind, Bytes: f.der})
 		if err := os.WriteFile(f.name, b, f.mode); err != nil {
-			return fmt.Errorf("make slip key: %w", err)
+			return nil, fmt.Errorf("make slip key: %w", err)
 		}
 	}
-	return nil
+	return private, nil
 }

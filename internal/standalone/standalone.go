@@ -2,6 +2,7 @@ package standalone
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,10 +17,10 @@ import (
 
 	"github.com/sidestep-dev/sidestep/channel"
 	"github.com/sidestep-dev/sidestep/channel/backend"
-	"github.com/sidestep-dev/sidestep/channel/backend/natsbackend"
 	"github.com/sidestep-dev/sidestep/channel/egress"
 	"github.com/sidestep-dev/sidestep/channel/ingress"
 	"github.com/sidestep-dev/sidestep/claimcheck"
+	"github.com/sidestep-dev/sidestep/colocate"
 	"github.com/sidestep-dev/sidestep/internal/budget"
 	"github.com/sidestep-dev/sidestep/internal/telemetry"
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
@@ -44,10 +45,12 @@ type process struct {
 	set        *manifest.Set
 	state      *state
 	backend    backend.Backend
-	broker     *natsbackend.Backend // the same
+	brokers    *brokers // the backend is made of them
 	claims     *claimStores
 	payloads   *channel.Claims
 	sender     *egress.Client
+	slipKey    ed25519.PrivateKey // nil: none
+	pods       *colocate.Pods     // nil: none
 	dispatcher *channel.Dispatcher
 	lifecycle  *lifecycle
 	ready      readiness
@@ -77,10 +80,8 @@ func Run(ctx context.Context, c Config) (err error) {
 	if p.set, err = manifest.Load(c.Paths); err != nil {
 		return err
 	}
-	if c.SlipKey != "" {
-		if err := ensureSlipKey(c.SlipKey); err != nil {
-			return err
-		}
+	if err = p.readSlipKey(); err != nil {
+		return err
 	}
 	var undo closers
 	defer func() { err = errors.Join(err, undo.close()) }()
@@ -136,19 +137,34 @@ func (p *process) open(ctx context.Context, undo *closers) (err error) {
 	if p.state, err = openState(p.Data); err != nil {
 		return err
 	}
-	if p.broker, err = p.openBackend(ctx, undo); err != nil {
+	p.brokers = newBrokers(p.state, p.Data, p.Logger)
+	undo.add(inTime(2*shutdownGrace, p.brokers.swap.Close))
+	if err = p.brokers.open(ctx, &p.set.Config); err != nil {
 		return err
 	}
-	p.backend = p.broker
+	p.backend = p.brokers.swap
 	p.lifecycle = &lifecycle{
-		backend: p.backend, logger: p.Logger, state: p.state, discarded: newDiscarded(),
+		backend: p.backend, brokers: p.brokers, logger: p.Logger, state: p.state, discarded: newDiscarded(),
 	}
+	p.brokers.lifecycle = p.lifecycle
 	if p.payloads, err = p.openClaims(ctx, undo); err != nil {
 		return err
 	}
 	p.sender = egress.New(egress.Config{MaxReplyBytes: p.maxBody(), Payloads: p.payloads})
 	undo.add(func() error { p.sender.Close(); return nil })
+	if err = p.openPods(undo); err != nil {
+		return err
+	}
 	return p.openDispatcher()
+}
+
+// inTime gives f a context that ends after d.
+func inTime(d time.Duration, f func(context.Context) error) func() error {
+	return func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), d)
+		defer cancel()
+		return f(ctx)
+	}
 }
 
 // maxBody is the most bytes of a message that has to be in memory as a whole: one
@@ -173,7 +189,12 @@ func (p *process) openDispatcher() (err error) {
 	}
 	p.bytes = budget.New(total)
 	p.metrics = telemetry.New(p.registry, &p.hops)
+	var pods channel.Pods // not one that is a nil *colocate.Pods
+	if p.pods != nil {
+		pods = p.pods
+	}
 	p.dispatcher, err = channel.New(channel.Config{
+		Pods:            pods,
 		Backend:         p.backend,
 		Sender:          p.sender,
 		Key:             p.state.Key,
@@ -225,6 +246,7 @@ func (p *process) serve(ctx context.Context) error {
 	}
 	start(events, p.listener)
 	running.Go(func() { p.lifecycle.run(work) })
+	running.Go(func() { p.brokers.run(work) })
 	running.Go(func() { p.claims.run(work, p.set.Config.ClaimCheck.TTL, p.lifecycle.oldest) })
 	running.Go(func() { trim(work) })
 	p.ready.ready.Store(true)

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/sidestep-dev/sidestep/channel"
+	"github.com/sidestep-dev/sidestep/channel/backend/swapbackend"
 )
 
 // stateFile holds what must outlive the process beside the logs themselves.
@@ -39,6 +40,10 @@ type state struct {
 	// ClaimStores are the URLs of the stores that payloads may be in, the one
 	// that is written to first.
 	ClaimStores []string `json:"claimStores,omitempty"`
+	// Places of the channels' logs, by "namespace/name", and how the backends that
+	// these name are reached.
+	Places  map[string]swapbackend.Place `json:"places,omitempty"`
+	Brokers map[string]broker            `json:"brokers,omitempty"`
 
 	path string
 }

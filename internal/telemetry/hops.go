@@ -42,6 +42,7 @@ type HopLine struct {
 	Source       string        `json:"source"`
 	Type         string        `json:"type"`
 	Bytes        int64         `json:"bytes"`
+	Reference    bool          `json:"reference,omitempty"`
 	Leg          string        `json:"leg"`
 	Travel       string        `json:"travel"`
 	Namespace    string        `json:"namespace"`
@@ -51,6 +52,9 @@ type HopLine struct {
 	Attempt      int           `json:"attempt"`
 	Status       int           `json:"status"`
 	Error        string        `json:"error,omitempty"`
+	// Pod ran the step; Spilled is why the event had been given back.
+	Pod     string `json:"pod,omitempty"`
+	Spilled string `json:"spilled,omitempty"`
 	// Missed hops before this one.
 	Missed int64 `json:"missed,omitempty"`
 }
@@ -61,10 +65,11 @@ func (s *Hops) hop(h *channel.Hop) {
 	}
 	l := HopLine{
 		Start: h.Start, Took: h.Took,
-		ID: h.Event.ID, Source: h.Event.Source, Type: h.Event.Type, Bytes: h.Event.Size(),
+		ID: h.Event.ID, Source: h.Event.Source, Type: h.Event.Type, Bytes: h.Event.Size(), Reference: h.Reference,
 		Leg: h.Leg.String(), Travel: h.Travel.String(),
 		Namespace: h.Channel.Namespace, Channel: h.Channel.Name, Subscription: h.Subscription.Name,
 		Dest: h.Dest, Attempt: h.Result.Attempts, Status: h.Result.Status,
+		Pod: h.Pod, Spilled: h.Spilled.String(),
 	}
 	if h.Result.Err != nil {
 		l.Error = h.Result.Err.Error()

@@ -22,6 +22,9 @@ type Metrics struct {
 	endings     *prometheus.CounterVec
 	steps       prometheus.Histogram
 	settle      prometheus.Histogram
+	spills      *prometheus.CounterVec
+	repeated    prometheus.Counter
+	risk        prometheus.Histogram
 }
 
 var _ channel.Observer = (*Metrics)(nil)
@@ -54,7 +57,7 @@ func New(r prometheus.Registerer, hops *Hops) *Metrics {
 		}, []string{"namespace", "channel", "leg"}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sidestep_hops_total",
-			Help: "Attempts by how the event had come there (stored, short-circuited) and what was answered.",
+			Help: "Attempts by how the event had come there (stored, short-circuited, colocated) and what was answered.",
 		}, []string{"namespace", "channel", "leg", "travel", "code"}),
 		endings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sidestep_records_total",
@@ -67,11 +70,25 @@ func New(r prometheus.Registerer, hops *Hops) *Metrics {
 		}),
 		settle: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "sidestep_settle_duration_seconds",
-			Help:    "Time from the receipt of a record to its settlement: the work at risk.",
+			Help:    "Time from the receipt of a record to its settlement.",
+			Buckets: buckets,
+		}),
+		spills: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sidestep_spills_total",
+			Help: "Events given back from the middle of a chain by the channel of the step they were entering, why, and where they went (store, pod).",
+		}, []string{"namespace", "channel", "reason", "to"}),
+		repeated: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sidestep_repeated_steps_total",
+			Help: "Steps that may have been run more than once, as a process had died or did not answer.",
+		}),
+		risk: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "sidestep_work_at_risk_seconds",
+			Help:    "Time from the beginning of a chain to its next durable point: what a crash repeats.",
 			Buckets: buckets,
 		}),
 	}
-	r.MustRegister(m.ingress, m.ingressSize, m.ingressTook, m.dispatch, m.attempts, m.endings, m.steps, m.settle)
+	r.MustRegister(m.ingress, m.ingressSize, m.ingressTook, m.dispatch, m.attempts, m.endings, m.steps, m.settle,
+		m.spills, m.repeated, m.risk)
 	return m
 }
 
@@ -102,9 +119,24 @@ func (m *Metrics) Hop(h *channel.Hop) {
 	c := h.Channel
 	m.dispatch.WithLabelValues(c.Namespace, c.Name, leg).Observe(h.Took.Seconds())
 	m.attempts.WithLabelValues(c.Namespace, c.Name, leg, h.Travel.String(), code).Inc()
+	if h.Spilled != channel.NoSpill {
+		m.spill(h)
+	}
 	if m.hops != nil {
 		m.hops.hop(h)
 	}
+}
+
+// spill counts an event that was given back, once it has gone on.
+func (m *Metrics) spill(h *channel.Hop) {
+	to := "store"
+	switch {
+	case h.Leg == channel.ToStep:
+		to = "pod"
+	case h.Result.Err != nil:
+		return // it is tried again
+	}
+	m.spills.WithLabelValues(h.Channel.Namespace, h.Channel.Name, h.Spilled.String(), to).Inc()
 }
 
 // End implements channel.Observer.
@@ -112,4 +144,10 @@ func (m *Metrics) End(e *channel.End) {
 	m.endings.WithLabelValues(e.Ending.String()).Inc()
 	m.steps.Observe(float64(e.Steps))
 	m.settle.Observe(e.Took.Seconds())
+	if e.Again > 0 {
+		m.repeated.Add(float64(e.Again))
+	}
+	if e.Risk > 0 {
+		m.risk.Observe(e.Risk.Seconds())
+	}
 }

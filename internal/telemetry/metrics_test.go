@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -84,13 +85,29 @@ func TestNamesAndLabelsOfAllMetrics(t *testing.T) {
 	failed := sampleHop(2)
 	failed.Leg, failed.Travel, failed.Result = channel.ToDeadLetter, channel.ShortCircuited, &egress.Result{}
 	m.Hop(failed)
-	m.End(&channel.End{Ending: channel.Replied, Steps: 3, Took: time.Second})
+	handed := sampleHop(3)
+	handed.Travel, handed.Spilled, handed.Pod = channel.ShortCircuited, channel.Overloaded, "pod"
+	m.Hop(handed)
+	stored := sampleHop(4)
+	stored.Leg, stored.Travel, stored.Spilled, stored.Result = channel.ToSpill, channel.InPod, channel.Failed, &egress.Result{Status: 202}
+	m.Hop(stored)
+	stored.Result = &egress.Result{Err: errors.New("store down")} // tried again: counted when it is there
+	m.Hop(stored)
+	m.End(&channel.End{Ending: channel.Replied, Steps: 3, Took: time.Second, Risk: time.Millisecond, Again: 2})
 	wantSeries(t, gather(t, r), map[string]float64{
 		`sidestep_ingress_events_total{channel="ch",code="202",namespace="ns"}`:                                   2,
 		`sidestep_ingress_events_total{channel="",code="404",namespace=""}`:                                       1,
 		`sidestep_ingress_event_bytes{}`:                                                                          2,
 		`sidestep_ingress_duration_seconds{}`:                                                                     2,
-		`kn_eventing_dispatch_duration_seconds{channel="ch",leg="step",namespace="ns"}`:                           1,
+		`kn_eventing_dispatch_duration_seconds{channel="ch",leg="step",namespace="ns"}`:                           2,
+		`kn_eventing_dispatch_duration_seconds{channel="ch",leg="spill",namespace="ns"}`:                          2,
+		`sidestep_hops_total{channel="ch",code="200",leg="step",namespace="ns",travel="short-circuited"}`:         1,
+		`sidestep_hops_total{channel="ch",code="202",leg="spill",namespace="ns",travel="colocated"}`:              1,
+		`sidestep_hops_total{channel="ch",code="none",leg="spill",namespace="ns",travel="colocated"}`:             1,
+		`sidestep_spills_total{channel="ch",namespace="ns",reason="overload",to="pod"}`:                           1,
+		`sidestep_spills_total{channel="ch",namespace="ns",reason="status",to="store"}`:                           1,
+		`sidestep_repeated_steps_total{}`:                                                                         2,
+		`sidestep_work_at_risk_seconds{}`:                                                                         1,
 		`kn_eventing_dispatch_duration_seconds{channel="ch",leg="dead-letter",namespace="ns"}`:                    1,
 		`sidestep_hops_total{channel="ch",code="200",leg="step",namespace="ns",travel="stored"}`:                  1,
 		`sidestep_hops_total{channel="ch",code="none",leg="dead-letter",namespace="ns",travel="short-circuited"}`: 1,

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/channel/backend/kafkabackend"
 	"github.com/sidestep-dev/sidestep/channel/backend/natsbackend"
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
 )
@@ -36,25 +36,50 @@ const (
 // Open connects once. The error wraps backend.ErrUnavailable if trying again may
 // help.
 func Open(ctx context.Context, c manifest.Config, s Store, logger *slog.Logger) (backend.Backend, error) {
-	n := natsbackend.Config{
-		Replicas: c.NATS.Replicas,
-		Memory:   c.NATS.Memory,
-		Logger:   logger.With("backend", c.Backend),
+	var b backend.Backend
+	var err error
+	logger = logger.With("backend", c.Backend)
+	switch c.Backend {
+	case manifest.BackendKafka:
+		b, err = openKafka(ctx, &c.Kafka, logger)
+	case manifest.BackendNATS:
+		b, err = openNATS(ctx, &c.NATS, logger)
+	default:
+		b, err = openStore(ctx, &c.NATS, s, logger)
 	}
-	if c.Backend == manifest.BackendNATS {
-		n.URL, n.CredentialsFile = c.NATS.URL, c.NATS.CredentialsFile
-	} else {
-		password, err := os.ReadFile(s.PasswordFile)
-		if err != nil {
-			return nil, fmt.Errorf("open backend %s: read password: %w", c.Backend, errors.Join(err, backend.ErrUnavailable))
-		}
-		n.URL, n.User, n.Password, n.Replicas = s.URL, User, strings.TrimSpace(string(password)), s.Replicas
-	}
-	b, err := natsbackend.Connect(ctx, n)
 	if err != nil {
 		return nil, fmt.Errorf("open backend %s: %w", c.Backend, err)
 	}
 	return b, nil
+}
+
+func openKafka(ctx context.Context, k *manifest.Kafka, logger *slog.Logger) (backend.Backend, error) {
+	return kafkabackend.Connect(ctx, kafkabackend.Config{
+		Brokers: k.Brokers, TLS: k.TLS, CAFile: k.Files.CAFile, CertFile: k.Files.CertFile, KeyFile: k.Files.KeyFile,
+		Mechanism: k.SASL.Mechanism, UserFile: k.SASL.UserFile, PasswordFile: k.SASL.PasswordFile,
+		TopicTemplate: k.TopicTemplate, Partitions: k.Partitions, Replicas: k.ReplicationFactor, Retention: k.Retention,
+		Logger: logger,
+	})
+}
+
+func openNATS(ctx context.Context, n *manifest.NATS, logger *slog.Logger) (backend.Backend, error) {
+	return natsbackend.Connect(ctx, natsbackend.Config{
+		URL: n.URL, CredentialsFile: n.CredentialsFile, NKeyFile: n.NKeyFile, TokenFile: n.TokenFile,
+		User: n.User, PasswordFile: n.PasswordFile,
+		CAFile: n.TLS.CAFile, CertFile: n.TLS.CertFile, KeyFile: n.TLS.KeyFile,
+		Replicas: n.Replicas, Memory: n.Memory, Logger: logger,
+	})
+}
+
+// openStore reads the password anew whenever it connects: it may be another one by
+// then.
+func openStore(ctx context.Context, n *manifest.NATS, s Store, logger *slog.Logger) (backend.Backend, error) {
+	if _, err := os.Stat(s.PasswordFile); err != nil {
+		return nil, fmt.Errorf("password of the store: %w", errors.Join(err, backend.ErrUnavailable))
+	}
+	return natsbackend.Connect(ctx, natsbackend.Config{
+		URL: s.URL, User: User, PasswordFile: s.PasswordFile, Replicas: s.Replicas, Memory: n.Memory, Logger: logger,
+	})
 }
 
 // Wait is Open, again and again until it succeeds or ctx ends.

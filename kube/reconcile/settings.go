@@ -79,9 +79,6 @@ func (s *System) read(config *corev1.ConfigMap) {
 	if err != nil {
 		s.Logger.Error("config-sidestep cannot be used; going on with the last one that could", "error", err)
 		s.settings.Problem = err
-		if s.settings.Config.Backend == "" { // there was none before
-			s.settings.Config, _ = watch.Config(nil)
-		}
 		return
 	}
 	s.settings.Config, s.settings.Problem = c, nil
@@ -122,6 +119,10 @@ func (s *System) Backend(ctx context.Context) (backend.Admin, error) {
 	defer s.mu.Unlock()
 	if s.open != nil {
 		return s.open, nil
+	}
+	if s.settings.Config.Backend == "" {
+		// To guess which one is meant would put events where nobody looks.
+		return nil, fmt.Errorf("config-sidestep cannot be used: %w", s.settings.Problem)
 	}
 	b, err := broker.Open(ctx, s.settings.Config, s.Store, s.Logger)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"math"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -12,12 +11,14 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sidestep-dev/sidestep/channel"
+	"github.com/sidestep-dev/sidestep/colocate/balance"
 )
 
 // The backends of this version.
 const (
 	BackendEmbedded = "embedded"
 	BackendNATS     = "nats"
+	BackendKafka    = "kafka"
 )
 
 // configName is the ConfigMap that configures Sidestep.
@@ -25,30 +26,14 @@ const configName = "config-sidestep"
 
 // Config is what the ConfigMap config-sidestep says.
 type Config struct {
-	// Backend is BackendEmbedded, the default, or BackendNATS.
-	Backend    string
+	// Backend is BackendEmbedded, the default, BackendNATS or BackendKafka.
+	Backend string
+	// Namespaces have a backend of their own.
+	Namespaces map[string]string
 	NATS       NATS
+	Kafka      Kafka
 	ClaimCheck ClaimCheck
 	Dispatch   Dispatch
-}
-
-// NATS is the data key nats: which server, and how it stores. Storage and Sync
-// are for the embedded server, too.
-type NATS struct {
-	// URL is one or more servers' (nats:// or tls://), separated by commas.
-	// Required for BackendNATS.
-	URL string
-	// CredentialsFile is the path of a .creds file, "" for none.
-	CredentialsFile string
-	// Replicas of each stream, 1 to 5; 0: the backend's default.
-	Replicas int
-	// Memory: streams are kept in memory and not in files.
-	Memory bool
-	// SyncAlways: every write reaches the disk before it is confirmed.
-	SyncAlways bool
-	// SyncInterval is how often writes reach the disk; 0: the server's
-	// default of 2 minutes.
-	SyncInterval time.Duration
 }
 
 // Dispatch is the data key dispatch.
@@ -64,6 +49,8 @@ type Dispatch struct {
 	// CheckpointAfter bounds the work at risk. 0: the engine's default;
 	// negative (0s in the file): every hop is stored.
 	CheckpointAfter time.Duration
+	// Routing chooses among the pods that hold the same steps.
+	Routing balance.Policy
 	// DrainOnDelete is how long what was removed may take to finish.
 	DrainOnDelete time.Duration
 }
@@ -86,106 +73,57 @@ func (d *document) decodeConfigMap(root value) {
 	}
 	d.load.config = &d.meta.nameAt
 	c := &d.load.set.Config
-	var backendAt, namespacesAt value
+	chosen := make(map[string]value)
 	root.object(d.fields(fields{
 		"immutable": ignored,
 		"data": func(v value) {
 			v.object(fields{
-				"backend":     func(v value) { backendAt, c.Backend = v, backend(v) },
+				"backend":     func(v value) { c.Backend = backend(v); chosen[c.Backend] = v },
 				"nats":        func(v value) { v.embedded(func(v value) { c.NATS = nats(v) }) },
-				"kafka":       func(v value) { v.embedded(kafka) },
+				"kafka":       func(v value) { v.embedded(func(v value) { c.Kafka = kafka(v) }) },
 				"claim-check": func(v value) { v.embedded(func(v value) { claimCheck(v, &c.ClaimCheck) }) },
 				"dispatch":    func(v value) { v.embedded(func(v value) { dispatch(v, &c.Dispatch) }) },
-				"namespaces":  func(v value) { namespacesAt = v },
+				"namespaces":  func(v value) { v.embedded(func(v value) { c.Namespaces = namespaces(v, chosen) }) },
 			})
 		},
 	}))
-	if namespacesAt.doc != nil {
-		namespacesAt.embedded(func(v value) { namespaces(v, c.Backend) })
-	}
-	if c.Backend == BackendNATS && c.NATS.URL == "" && !d.broken {
-		backendAt.problem("nats needs the url of a server, in the key nats")
+	if !d.broken {
+		c.backends(chosen)
 	}
 }
 
 // backend is the one chosen, or the default after a report.
 func backend(v value) string {
 	switch s := v.str(); s {
-	case BackendEmbedded, BackendNATS:
+	case BackendEmbedded, BackendNATS, BackendKafka:
 		return s
-	case "kafka":
-		v.problem("kafka is not available in this version; use embedded or nats")
 	default:
 		if isString(v.node) {
-			v.problem("want embedded or nats, got %q", v.text())
+			v.problem("want embedded, nats or kafka, got %q", v.text())
 		}
 	}
 	return BackendEmbedded
 }
 
-func nats(v value) NATS {
-	var n NATS
-	v.object(fields{
-		"url": func(v value) {
-			n.URL = v.str()
-			checkServers(v, n.URL)
-		},
-		"credentialsFile": func(v value) { n.CredentialsFile = v.str() },
-		"credentials":     unavailable("a Secret cannot be read here; use credentialsFile"),
-		"tls":             unavailable("certificates of one's own are not available in this version"),
-		"replicas":        func(v value) { n.Replicas = int(v.integer(1, 5)) },
-		"storage":         func(v value) { n.Memory = v.oneOf("file", "memory") == "memory" },
-		"sync": func(v value) {
-			if s := v.str(); s == "always" {
-				n.SyncAlways = true
-			} else if isString(v.node) {
-				n.SyncInterval = goDuration(v, time.Second)
-			}
-		},
-	})
-	return n
-}
-
-// checkServers looks at each URL of a list with commas.
-func checkServers(v value, list string) {
-	if !isString(v.node) {
-		return
-	}
-	for s := range strings.SplitSeq(list, ",") {
-		u, err := url.Parse(strings.TrimSpace(s))
-		switch {
-		case err != nil:
-			v.problem("bad URL: %s", withoutURL(err))
-		case u.Scheme != "nats" && u.Scheme != "tls" || u.Hostname() == "":
-			v.problem("want nats://HOST:PORT or tls://HOST:PORT, got %q", u.Redacted())
-		}
-	}
-}
-
-// kafka checks the settings of a backend that cannot be chosen yet.
-func kafka(v value) {
-	v.object(fields{
-		"brokers": ignored, "sasl": ignored, "tls": ignored, "partitions": ignored,
-		"replicationFactor": ignored, "retention": ignored, "topicTemplate": ignored,
-	})
-}
-
-func namespaces(v value, everywhere string) {
+func namespaces(v value, chosen map[string]value) map[string]string {
+	all := make(map[string]string)
 	v.eachField(func(key string, ns value) {
 		labelName().check(ns, key)
 		ns.object(fields{"backend": func(v value) {
-			if s := v.str(); isString(v.node) && s != everywhere {
-				v.problem("a backend of its own for a namespace is not available in this version")
+			all[key] = backend(v)
+			if _, known := chosen[all[key]]; !known {
+				chosen[all[key]] = v
 			}
 		}})
 	})
+	return all
 }
 
 func dispatch(v value, d *Dispatch) {
 	v.object(fields{
 		"maxInFlight": func(v value) { d.MaxInFlight = int(v.integer(1, 65536)) },
 		"byteBudget":  func(v value) { d.ByteBudget = byteCount(v, 1<<20) },
-		"routing":     unavailable("a choice of replicas is not available in this version"),
+		"routing":     func(v value) { d.Routing = routing(v) },
 		"shortCircuit": func(v value) {
 			d.ShortCircuit = shortCircuits()[v.oneOf("Colocated", "Always", "Never")]
 		},
@@ -196,6 +134,12 @@ func dispatch(v value, d *Dispatch) {
 		},
 		"drainOnDelete": func(v value) { d.DrainOnDelete = goDuration(v, 0) },
 	})
+}
+
+func routing(v value) balance.Policy {
+	// oneOf has reported what is none; the default stands for it.
+	p, _ := balance.ParsePolicy(v.oneOf("least-request", "round-robin", "weighted", "maglev")) //nolint:errcheck // see above
+	return p
 }
 
 func unavailable(why string) func(value) {

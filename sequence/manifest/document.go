@@ -49,6 +49,7 @@ func kinds() map[string]kindOf {
 		sequence.ChannelKind:      {sequence.MessagingVersion, (*document).decodeChannel},
 		sequence.SubscriptionKind: {sequence.MessagingVersion, (*document).decodeSubscription},
 		sequence.SidestepKind:     {sequence.SidestepVersion, (*document).decodeSidestepChannel},
+		localPodKind:              {localPodVersion, (*document).decodeLocalPod},
 		serviceKind:               {"v1", (*document).decodeService},
 		configMapKind:             {"v1", (*document).decodeConfigMap},
 	}
@@ -83,7 +84,7 @@ func (d *document) decode(root value) {
 	}
 	k, ok := kinds()[d.kind]
 	if !ok {
-		kindAt.problem("unknown kind %q; known are Sequence, Parallel, Subscription, Channel, SidestepChannel, Service and ConfigMap", kindAt.text())
+		kindAt.problem("unknown kind %q; known are Sequence, Parallel, Subscription, Channel, SidestepChannel, LocalPod, Service and ConfigMap", kindAt.text())
 		return
 	}
 	switch d.apiVersion {

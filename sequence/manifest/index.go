@@ -100,7 +100,7 @@ func (ix *index) find(r sequence.Ref, namespace string) place {
 	}
 	version, known := ix.versions[r.Kind]
 	switch {
-	case !known, r.Kind == sequence.SubscriptionKind, r.Kind == configMapKind:
+	case !known, r.Kind == sequence.SubscriptionKind, r.Kind == configMapKind, r.Kind == localPodKind:
 		return place{why: nowhere(kindPart, "a %q has no address here; refer to a Service, SidestepChannel, Channel, Sequence or Parallel, or use uri", r.Kind)}
 	case r.APIVersion != version:
 		return place{why: nowhere(apiVersionPart, "want %s for a %s, got %q", version, r.Kind, r.APIVersion)}

@@ -139,7 +139,27 @@ func TestTheConfigMap(t *testing.T) {
 		want       manifest.Config
 	}{
 		{"nothing is the default", "  backend: embedded\n", defaults},
-		{"empty blocks are nothing", "  nats: \"\"\n  dispatch: |\n    # nothing\n  kafka: |\n    brokers: [a:9092]\n  namespaces: |\n    a: {backend: embedded}\n", defaults},
+		{"empty blocks are nothing", "  nats: \"\"\n  dispatch: |\n    # nothing\n  kafka: \"\"\n", defaults},
+		{"a namespace of its own", `
+  kafka: |
+    brokers: [a:9092, "b:9092"]
+    sasl: {mechanism: SCRAM-SHA-512, userFile: /u, passwordFile: /p}
+    tls: {ca: /ca.crt}
+    partitions: 4
+    replicationFactor: 3
+    retention: 72h
+    topicTemplate: "x.{id}"
+  namespaces: |
+    a: {backend: kafka}
+`, manifest.Config{
+			Backend: manifest.BackendEmbedded, Namespaces: map[string]string{"a": "kafka"}, ClaimCheck: claims,
+			Dispatch: manifest.Dispatch{DrainOnDelete: 30 * time.Second},
+			Kafka: manifest.Kafka{
+				Brokers: []string{"a:9092", "b:9092"}, TLS: true, Files: manifest.NATSTLS{CAFile: "/ca.crt"},
+				SASL:       manifest.KafkaSASL{Mechanism: "SCRAM-SHA-512", UserFile: "/u", PasswordFile: "/p"},
+				Partitions: 4, ReplicationFactor: 3, Retention: 72 * time.Hour, TopicTemplate: "x.{id}",
+			},
+		}},
 		{"all of it", `
   backend: nats
   nats: |
@@ -169,6 +189,21 @@ func TestTheConfigMap(t *testing.T) {
 				MaxEventBytes: 1 << 30, MaxStructuredBytes: 1 << 20,
 			},
 			Dispatch: manifest.Dispatch{MaxInFlight: 32, ByteBudget: 1 << 30, ShortCircuit: channel.Never, CheckpointAfter: 250 * time.Millisecond},
+		}},
+		{"who we are at a server", `
+  backend: nats
+  nats: |
+    url: tls://a
+    user: sidestep
+    passwordFile: /etc/password
+    tls: {ca: /etc/ca.pem, cert: /etc/cert.pem, key: /etc/key.pem}
+`, manifest.Config{
+			Backend: manifest.BackendNATS,
+			NATS: manifest.NATS{
+				URL: "tls://a", User: "sidestep", PasswordFile: "/etc/password",
+				TLS: manifest.NATSTLS{CAFile: "/etc/ca.pem", CertFile: "/etc/cert.pem", KeyFile: "/etc/key.pem"},
+			},
+			ClaimCheck: claims, Dispatch: defaults.Dispatch,
 		}},
 		{"no work at risk", "  dispatch: \"checkpointAfter: 0s\"\n  nats: 'sync: 5s'\n", manifest.Config{
 			Backend: manifest.BackendEmbedded,

@@ -27,7 +27,7 @@ func (d *document) decodeService(root value) {
 		fs["externalName"] = func(v value) { externalAt, external = v, v.str() }
 		v.object(fs)
 	}}))
-	address, reference := "", false
+	address, reference, apart := "", false, false
 	// The port is 80, as it is for Knative, whatever the ports say.
 	if kind == "ExternalName" && external != "" {
 		address = checkedAddress(externalAt, "http://"+external)
@@ -46,14 +46,14 @@ func (d *document) decodeService(root value) {
 				at.problem("want value or reference, got %q", d.meta.annotations[key])
 			}
 		case key == colocateAnnotation:
-			// For pods; there are none here.
+			apart = !colocated(at, d.meta.annotations[key])
 		case strings.HasPrefix(key, annotationPrefix):
 			at.problem("unknown annotation; Sidestep knows address, colocate and payload")
 		}
 	}
 	key := objectKey{serviceKind, d.meta.namespace, d.meta.name}
 	if _, twice := d.load.set.services[key]; !twice {
-		d.load.set.services[key] = service{address: address, broken: d.broken, reference: reference}
+		d.load.set.services[key] = service{address: address, broken: d.broken, reference: reference, apart: apart}
 	}
 }
 

@@ -20,6 +20,7 @@ type Set struct {
 	channels      []*sequence.Channel
 	subscriptions []*sequence.Subscription
 	services      map[objectKey]service
+	pods          []LocalPod
 }
 
 // service is where a Service is reached; broken: that was reported.
@@ -28,6 +29,8 @@ type service struct {
 	broken  bool
 	// reference: it wants large payloads by reference.
 	reference bool
+	// apart: its steps are never called through a sidecar.
+	apart bool
 }
 
 func newSet() *Set {

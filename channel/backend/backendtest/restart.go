@@ -15,6 +15,7 @@ var restartProperties = []property{
 	{"a broker restart in mid-stream loses nothing", restartMidStream},
 	{"a broker restart does not forget logs and groups", restartKeepsAll},
 	{"a broker restart does not bring back what was acked", restartKeepsAcks},
+	{"a broker restart does not make the oldest record to settle younger", restartKeepsOldest},
 }
 
 func restartMidStream(f *fixture) {
@@ -165,4 +166,36 @@ func restartKeepsAcks(f *fixture) {
 		f.ack(sub, d)
 	}
 	f.fence(b, log, sub)
+}
+
+// restartKeepsOldest: what payloads may be deleted is decided by it. It may be older
+// than it is, where acks were lost, and never younger.
+func restartKeepsOldest(f *fixture) {
+	f.needRestart()
+	b := f.connect()
+	log, beside := f.log(b, false, "g"), f.log(b, false, "g")
+	for _, id := range ids("r", 8) {
+		f.publish(b, log, id)
+		f.publish(b, beside, id)
+	}
+	sub := f.subscribe(b, log, "g")
+	ds := f.receiveN(sub, 8)
+	f.ack(sub, ds[1], ds[0], ds[5], ds[7], ds[3]) // left are 2, 4, 6
+	f.wantLag(b, log, "g", 3)
+	if flush := f.h.Facts.AckFlush; flush > 0 {
+		time.Sleep(flush)
+	}
+	f.h.Restart(f.TB)
+	f.closeSub(sub)
+	b = f.connect()
+	f.eventually("Lag", func() error {
+		lag, err := b.Lag(f.ctx(), log, "g")
+		switch {
+		case err != nil:
+			return err
+		case lag.Records < 3 || lag.Oldest.IsZero() || lag.Oldest.After(ds[2].Stored):
+			f.Errorf("%d to settle, the oldest of %v; want 3 or more, and none younger than of %v", lag.Records, lag.Oldest, ds[2].Stored)
+		}
+		return nil
+	})
 }

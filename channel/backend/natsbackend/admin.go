@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/sidestep-dev/sidestep/channel/backend"
@@ -219,7 +220,9 @@ func (b *Backend) Lag(ctx context.Context, log, group string) (backend.Lag, erro
 
 // consumerInfo of a group. ErrNotFound: there is none.
 func (b *Backend) consumerInfo(ctx context.Context, stream, name string) (*jetstream.ConsumerInfo, error) {
-	c, err := b.js.Consumer(ctx, stream, name)
+	c, err := ask(ctx, b.config.RequestTimeout, func(ctx context.Context) (jetstream.Consumer, error) {
+		return b.js.Consumer(ctx, stream, name)
+	})
 	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, backend.ErrNotFound
 	}
@@ -227,4 +230,22 @@ func (b *Backend) consumerInfo(ctx context.Context, stream, name string) (*jetst
 		return nil, adminError("ask for consumer", err)
 	}
 	return c.CachedInfo(), nil
+}
+
+// askTries is how often a question is put within the time that it may take.
+const askTries = 5
+
+// ask puts a question, anew when no answer comes: a node that dies takes its
+// answers with it.
+func ask[T any](ctx context.Context, limit time.Duration, question func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		try, cancel := context.WithTimeout(ctx, limit/askTries)
+		answer, err := question(try)
+		cancel()
+		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return answer, err
+		}
+	}
 }

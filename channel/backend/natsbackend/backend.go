@@ -59,7 +59,8 @@ const (
 )
 
 // Connect opens a Backend; Close frees it. ctx bounds the call. A broker that
-// cannot be reached is ErrUnavailable.
+// cannot be reached is ErrUnavailable. From then on a connection that breaks is
+// made again for ever.
 func Connect(ctx context.Context, c Config) (*Backend, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -77,7 +78,14 @@ func Connect(ctx context.Context, c Config) (*Backend, error) {
 	for i := range b.shards {
 		b.shards[i].b, b.shards[i].number = b, i
 	}
-	if err := b.connect(ctx); err != nil {
+	// A connection that is being made ends with ctx.
+	waiting := context.AfterFunc(ctx, func() { b.stop(context.Cause(ctx)) })
+	err := b.open(ctx)
+	if err == nil && !waiting() {
+		err = contextError(ctx)
+	}
+	if err != nil {
+		waiting()
 		b.stop(backend.ErrClosed)
 		if b.nc != nil {
 			b.nc.Close()
@@ -90,14 +98,42 @@ func Connect(ctx context.Context, c Config) (*Backend, error) {
 	return b, nil
 }
 
+// open connects, once or until it succeeds.
+func (b *Backend) open(ctx context.Context) error {
+	for attempts := 0; ; attempts++ {
+		err := b.connect(ctx)
+		if err == nil {
+			return nil
+		}
+		if b.nc != nil {
+			b.nc.Close()
+			b.nc = nil
+		}
+		if !b.config.Persist {
+			return err
+		}
+		b.config.Logger.Warn("JetStream cannot be used yet", "error", err)
+		if !sleep(ctx, pause(attempts)) {
+			return errors.Join(err, contextError(ctx))
+		}
+	}
+}
+
+// pause before a broken connection is tried again.
+func pause(attempts int) time.Duration {
+	return min(reconnectFirst<<min(attempts, 10), reconnectMax)
+}
+
 func (b *Backend) connect(ctx context.Context) error {
-	options, err := b.options()
+	d := &dialer{config: &b.config, ctx: b.ctx, records: true}
+	options, err := b.options(d)
 	if err != nil {
 		return err
 	}
 	if b.nc, err = nats.Connect(b.config.URL, options...); err != nil {
 		return errors.Join(err, backend.ErrUnavailable)
 	}
+	d.conn.Store(b.nc)
 	b.limits.MaxRecordBytes = int(b.nc.MaxPayload()) - wireOverhead
 	if b.limits.MaxRecordBytes <= 0 {
 		return fmt.Errorf("the server takes messages of %d bytes at most (max_payload): more than %d are needed",
@@ -106,12 +142,15 @@ func (b *Backend) connect(ctx context.Context) error {
 	if b.js, err = jetstream.New(b.nc, jetstream.WithDefaultTimeout(b.config.RequestTimeout)); err != nil {
 		return err
 	}
-	b.publisher = newPublisher(b.nc, b.config.RequestTimeout)
+	b.publisher = newPublisher(b.nc, b.config.RequestTimeout, b.takes)
 	answers, err := b.nc.Subscribe(b.publisher.inbox+"*", b.publisher.confirm)
 	if err == nil {
 		err = answers.SetPendingLimits(-1, -1)
 	}
 	if err != nil {
+		return err
+	}
+	if err = b.watchElections(); err != nil {
 		return err
 	}
 	b.catalog, err = openCatalog(ctx, b.names, b.js, b.config.Replicas, b.config.RequestTimeout)
@@ -121,46 +160,57 @@ func (b *Backend) connect(ctx context.Context) error {
 	if s := b.config.Server; s != nil {
 		s.fresh.Do(func() { err = b.catalog.clearLeases(ctx) })
 	}
+	// Only now: a connection that is given up before has nothing to lose.
+	b.nc.SetDisconnectErrHandler(func(_ *nats.Conn, err error) { b.disconnected(err) })
+	b.nc.SetReconnectHandler(func(*nats.Conn) { b.reconnected() })
 	return err
 }
 
 // Dial opens another connection to the same servers, for what is not records. The
 // caller closes it.
 func (b *Backend) Dial(name string) (*nats.Conn, error) {
-	options, err := b.options()
+	d := &dialer{config: &b.config, ctx: b.ctx}
+	options, err := b.options(d)
 	if err != nil {
 		return nil, err
 	}
-	nc, err := nats.Connect(b.config.URL, append(options, nats.Name(name),
-		nats.DisconnectErrHandler(nil), nats.ReconnectHandler(nil))...)
+	nc, err := nats.Connect(b.config.URL, append(options, nats.Name(name))...)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", name, errors.Join(err, backend.ErrUnavailable))
 	}
+	d.conn.Store(nc)
 	return nc, nil
 }
 
-func (b *Backend) options() ([]nats.Option, error) {
+func (b *Backend) options(d *dialer) ([]nats.Option, error) {
 	o, err := b.config.authentication()
 	if err != nil {
 		return nil, err
 	}
-	if s := b.config.Server; s != nil {
-		o = append(o, nats.InProcessServer(s))
+	if b.config.secure() {
+		if _, err := b.config.tls(); err != nil {
+			return nil, err
+		}
+		o = append(o, nats.Secure())
+	}
+	if b.config.Server != nil {
+		o = append(o, nats.InProcessServer(d))
+	} else {
+		o = append(o, nats.SetCustomDialer(d), nats.SkipHostLookup())
 	}
 	return append(o,
 		nats.Name("sidestep"),
 		nats.MaxReconnects(-1),
-		nats.CustomReconnectDelay(func(attempts int) time.Duration {
-			return min(reconnectFirst<<min(attempts, 10), reconnectMax)
-		}),
+		nats.CustomReconnectDelay(pause),
+		// A server that refuses us today may know us tomorrow: secrets are
+		// replaced on one side first.
+		nats.IgnoreAuthErrorAbort(),
 		// While the connection is down a publish fails at once: whoever
 		// waits for the confirmation decides what then.
 		nats.ReconnectBufSize(-1),
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(2),
 		nats.Timeout(b.config.RequestTimeout),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { b.disconnected(err) }),
-		nats.ReconnectHandler(func(*nats.Conn) { b.reconnected() }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			b.config.Logger.Warn("JetStream connection", "error", err)
 		}),
@@ -343,7 +393,7 @@ func (b *Backend) rejoin(m *member) {
 	old := m.sub
 	delete(b.members, old)
 	b.members[sub] = m
-	m.sub, m.inbox = sub, inbox
+	m.sub, m.inbox, m.unproven = sub, inbox, time.Now()
 	b.mu.Unlock()
 	_ = old.Unsubscribe()
 }

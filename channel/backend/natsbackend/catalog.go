@@ -60,6 +60,8 @@ const forgetAfter = time.Hour
 var errConflict = errors.New("changed by another process")
 
 func openCatalog(ctx context.Context, n names, js jetstream.JetStream, replicas int, limit time.Duration) (*catalog, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	s, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:              n.catalogStream(),
 		Description:       "Sidestep: which logs there are",
@@ -100,7 +102,9 @@ func (c *catalog) fetch(ctx context.Context, log string) (entry, error) {
 
 // read is the entry in any state; deleted if there never was one.
 func (c *catalog) read(ctx context.Context, log string) (entry, error) {
-	m, err := c.stream.GetLastMsgForSubject(ctx, c.names.logEntry(log))
+	m, err := ask(ctx, c.limit, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+		return c.stream.GetLastMsgForSubject(ctx, c.names.logEntry(log))
+	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		c.remember(entry{Name: log, State: deleted})
 		return entry{Name: log, State: deleted}, nil
@@ -151,7 +155,7 @@ func (c *catalog) put(ctx context.Context, subject string, data []byte, revision
 	ctx, cancel := context.WithTimeout(ctx, c.limit)
 	defer cancel()
 	a, err := c.js.Publish(ctx, subject, data, append(o, jetstream.WithExpectLastSequencePerSubject(revision))...)
-	if hasCode(err, codeWrongLastSequence) {
+	if hasCode(err, codeWrongLastSequence) || hasCode(err, codeWrongLastConstant) {
 		return 0, errConflict
 	}
 	if err != nil {

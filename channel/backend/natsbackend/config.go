@@ -7,8 +7,6 @@ import (
 	"net/url"
 	"strings"
 	"time"
-
-	"github.com/nats-io/nats.go"
 )
 
 // Config of a connection. URL or Server is required; for all else the zero
@@ -19,14 +17,25 @@ type Config struct {
 	// Server, if set, is an embedded server to use instead of URL.
 	Server *Server
 
-	// CredentialsFile is a file with a user's JWT and seed; NKeyFile one with
-	// a seed only. Token, User and Password are what they say.
-	CredentialsFile       string
-	NKeyFile              string
-	Token, User, Password string
-	// CAFile holds trusted authorities, CertFile and KeyFile a client's
-	// certificate (PEM).
+	// How we say who we are; one of them at most. CredentialsFile is a file
+	// with a user's JWT and seed (as nsc makes it), NKeyFile one with a seed
+	// alone, TokenFile one with a token. User goes with a password, or with a
+	// file that holds it. White space around what a file holds is ignored.
+	// Files are read anew for each connection: replacing what they hold is
+	// all that a rotation takes.
+	CredentialsFile              string
+	NKeyFile                     string
+	Token, TokenFile             string
+	User, Password, PasswordFile string
+	// CAFile holds the authorities that a server's certificate may come from;
+	// without it they are the system's. CertFile and KeyFile are our own
+	// certificate (PEM). Each of them has the connection encrypted, as does
+	// "tls://" in a URL, or a server that wants it. Read anew as well.
 	CAFile, CertFile, KeyFile string
+
+	// Persist has Connect try again while its context lasts, with backoff,
+	// rather than fail when no server can be used at once.
+	Persist bool
 
 	// Prefix begins the name of every stream and subject: letters, digits,
 	// '-' and '_'. "" means "sidestep".
@@ -54,12 +63,16 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Validate tells what is wrong, before anything is connected.
+// Validate tells what is wrong, before anything is connected. Errors name the
+// fields, and hold no secret.
 func (c *Config) Validate() error {
 	if (c.URL == "") == (c.Server == nil) {
 		return errors.New("nats: exactly one of URL and Server is wanted")
 	}
 	if err := checkURLs(c.URL); err != nil {
+		return err
+	}
+	if err := c.validateIdentity(); err != nil {
 		return err
 	}
 	for _, r := range c.Prefix {
@@ -79,16 +92,35 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-// checkURLs keeps the client library from parsing what it cannot: its errors
-// quote the URL, which may hold a password. Hence no cause is given here.
-func checkURLs(list string) error {
-	for i, u := range strings.Split(list, ",") {
+// servers are the URLs, one by one, each with a scheme.
+func servers(list string) []string {
+	all := strings.Split(list, ",")
+	for i, u := range all {
 		if u = strings.TrimSpace(u); !strings.Contains(u, "://") {
 			u = "nats://" + u
 		}
-		if _, err := url.Parse(u); err != nil {
+		all[i] = u
+	}
+	return all
+}
+
+// checkURLs keeps the client library from parsing what it cannot: its errors
+// quote the URL, which may hold a password. Hence no cause is given here.
+func checkURLs(list string) error {
+	if list == "" {
+		return nil
+	}
+	for i, text := range servers(list) {
+		u, err := url.Parse(text)
+		if err != nil {
 			return fmt.Errorf("nats: URL: server %d cannot be parsed; "+
 				"special characters in a user or password must be escaped", i+1)
+		}
+		if u.Scheme != "nats" && u.Scheme != "tls" {
+			return fmt.Errorf("nats: URL: server %d: scheme %q: want nats or tls", i+1, u.Scheme)
+		}
+		if u.Hostname() == "" {
+			return fmt.Errorf("nats: URL: server %d has no host", i+1)
 		}
 	}
 	return nil
@@ -114,32 +146,4 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c
-}
-
-// authentication returns the client options that identify us.
-func (c *Config) authentication() ([]nats.Option, error) {
-	var o []nats.Option
-	if c.CredentialsFile != "" {
-		o = append(o, nats.UserCredentials(c.CredentialsFile))
-	}
-	if c.NKeyFile != "" {
-		k, err := nats.NkeyOptionFromSeed(c.NKeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("read nkey: %w", err)
-		}
-		o = append(o, k)
-	}
-	if c.Token != "" {
-		o = append(o, nats.Token(c.Token))
-	}
-	if c.User != "" {
-		o = append(o, nats.UserInfo(c.User, c.Password))
-	}
-	if c.CAFile != "" {
-		o = append(o, nats.RootCAs(c.CAFile))
-	}
-	if c.CertFile != "" {
-		o = append(o, nats.ClientCert(c.CertFile, c.KeyFile))
-	}
-	return o, nil
 }

@@ -2,23 +2,14 @@ package natsbackend
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
-	"math/big"
-	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 	"github.com/sidestep-dev/sidestep/channel/backend"
 )
 
@@ -27,9 +18,19 @@ const secret = "s3cret-of-the-test"
 // startListening starts a server with clients from outside and returns its URL.
 func startListening(t *testing.T, o server.Options) string {
 	t.Helper()
-	o.Host, o.Port, o.JetStream, o.StoreDir = "127.0.0.1", -1, true, t.TempDir()
+	return start(t, &o).ClientURL()
+}
+
+// start starts a server with o, to which it adds what ReloadOptions needs to find
+// again.
+func start(t *testing.T, o *server.Options) *server.Server {
+	t.Helper()
+	if o.Port == 0 {
+		o.Port = -1
+	}
+	o.Host, o.JetStream, o.StoreDir = "127.0.0.1", true, t.TempDir()
 	o.NoLog, o.NoSigs = true, true
-	s, err := server.NewServer(&o)
+	s, err := server.NewServer(o.Clone()) // which fills in the rest
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +42,7 @@ func startListening(t *testing.T, o server.Options) string {
 	if !s.ReadyForConnections(patience) {
 		t.Fatal("nats-server is not ready")
 	}
-	return s.ClientURL()
+	return s
 }
 
 // works: a record goes through.
@@ -74,34 +75,6 @@ func refused(t *testing.T, c Config, problem string) {
 	}
 }
 
-func TestAuthenticationIsNotPassedBy(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct {
-		server     server.Options
-		right, bad Config
-	}{
-		"user and password": {
-			server.Options{Username: "sidestep", Password: secret},
-			Config{User: "sidestep", Password: secret},
-			Config{User: "sidestep", Password: "wrong-" + secret},
-		},
-		"token": {
-			server.Options{Authorization: secret}, Config{Token: secret}, Config{Token: "wrong-" + secret},
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			url := startListening(t, test.server)
-			for _, c := range []*Config{&test.right, &test.bad} {
-				c.URL, c.RequestTimeout = url, 5*time.Second
-			}
-			works(t, test.right)
-			refused(t, test.bad, "authorization")
-			refused(t, Config{URL: url}, "authorization")
-		})
-	}
-}
-
 func TestASecretInTheURLIsNotPartOfErrors(t *testing.T) {
 	t.Parallel()
 	url := startListening(t, server.Options{Username: "sidestep", Password: secret})
@@ -119,8 +92,53 @@ func TestAMissingKeyFileIsNotPassedBy(t *testing.T) {
 	absent := filepath.Join(t.TempDir(), "absent")
 	refused(t, Config{URL: url, CredentialsFile: absent}, absent)
 	refused(t, Config{URL: url, NKeyFile: absent}, absent)
+	refused(t, Config{URL: url, TokenFile: absent}, absent)
+	refused(t, Config{URL: url, User: "sidestep", PasswordFile: absent}, absent)
 	refused(t, Config{URL: url, CAFile: absent}, absent)
 	refused(t, Config{URL: url, CertFile: absent, KeyFile: absent}, absent)
+}
+
+func TestAFileThatHoldsSomethingElseIsNotPassedBy(t *testing.T) {
+	t.Parallel()
+	url := startListening(t, server.Options{})
+	odd := file(t, "not what it should be, but a "+secret)
+	empty := file(t, " \n")
+	account, err := nkeys.CreateAccount()
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(t, Config{URL: url, CredentialsFile: odd}, "no user JWT")
+	refused(t, Config{URL: url, NKeyFile: odd}, "no nkey seed")
+	refused(t, Config{URL: url, NKeyFile: file(t, seedOf(t, account))}, "not a user's")
+	refused(t, Config{URL: url, TokenFile: empty}, "empty")
+	refused(t, Config{URL: url, User: "sidestep", PasswordFile: empty}, "empty")
+	refused(t, Config{URL: url, CAFile: odd}, "no certificate")
+	refused(t, Config{URL: url, CertFile: odd, KeyFile: odd}, odd)
+}
+
+func TestConfigsThatMakeNoSenseAreRefused(t *testing.T) {
+	t.Parallel()
+	const url = "nats://127.0.0.1:1"
+	for want, c := range map[string]Config{
+		"exactly one of URL and Server":                    {},
+		"scheme \"ws\"":                                    {URL: url + ",ws://127.0.0.1"},
+		"server 2 has no host":                             {URL: url + ","},
+		"CredentialsFile and NKeyFile: one of them":        {URL: url, CredentialsFile: "a", NKeyFile: "b"},
+		"Token and TokenFile: one of them":                 {URL: url, Token: secret, TokenFile: "b"},
+		"a user in URL and User: one of them":              {URL: "nats://u:" + secret + "@h", User: "u", Password: secret},
+		"Password without User":                            {URL: url, Password: secret},
+		"exactly one of Password and PasswordFile":         {URL: url, User: "u"},
+		"User: exactly one of Password and PasswordFile":   {URL: url, User: "u", Password: secret, PasswordFile: "b"},
+		"CertFile and KeyFile go together":                 {URL: url, CertFile: "a"},
+		"an embedded server takes neither credentials nor": {Server: new(Server), Token: secret},
+	} {
+		err := c.Validate()
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		} else if strings.Contains(err.Error(), secret) {
+			t.Errorf("error %q holds a secret", err)
+		}
+	}
 }
 
 func TestAServerThatTakesNoRecordsIsNotConnectedTo(t *testing.T) {
@@ -128,64 +146,49 @@ func TestAServerThatTakesNoRecordsIsNotConnectedTo(t *testing.T) {
 	refused(t, Config{URL: startListening(t, server.Options{MaxPayload: wireOverhead})}, "max_payload")
 }
 
-func TestTLSDoesNotTrustAnotherAuthority(t *testing.T) {
-	t.Parallel()
-	ours, cert := newAuthority(t)
-	theirs, _ := newAuthority(t)
-	url := startListening(t, server.Options{
-		TLS: true, TLSTimeout: 5,
-		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
-	})
-	works(t, Config{URL: url, CAFile: ours})
-	refused(t, Config{URL: url, CAFile: theirs}, "unknown authority")
-	refused(t, Config{URL: url}, "unknown authority")
-}
-
-// newAuthority returns a file with its certificate, and a server's certificate.
-func newAuthority(t *testing.T) (file string, cert tls.Certificate) {
-	t.Helper()
-	ca := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	caKey, caDER := sign(t, ca, nil, nil)
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "nats"},
-		NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	key, der := sign(t, leaf, ca, caKey)
-	file = filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
-
-// sign makes a key and its certificate, signed by parent or, if that is nil, by
-// itself.
-func sign(t *testing.T, c, parent *x509.Certificate, by *ecdsa.PrivateKey) (*ecdsa.PrivateKey, []byte) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if parent == nil {
-		parent, by = c, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, by)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key, der
-}
-
 func TestAConnectionRefusedIsUnavailable(t *testing.T) {
 	t.Parallel()
 	_, err := Connect(ctxOf(t), Config{URL: "nats://127.0.0.1:1"})
 	if !errors.Is(err, backend.ErrUnavailable) {
 		t.Errorf("%v, want ErrUnavailable", err)
+	}
+}
+
+// Objects travel on connections of their own, in messages of which some have
+// headers and come with an ack subject, as records do.
+func TestAnotherConnectionIsNotForRecords(t *testing.T) {
+	t.Parallel()
+	o := server.Options{Authorization: secret}
+	for name, c := range map[string]Config{
+		"embedded": {Server: startServer(t, ServerConfig{})},
+		"external": {URL: startListening(t, o), Token: secret},
+	} {
+		nc, err := connectTo(t, c).Dial("another")
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		t.Cleanup(nc.Close)
+		js, err := nc.JetStream()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.AddStream(&nats.StreamConfig{Name: "objects", Subjects: []string{"o.*"}}); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		m := &nats.Msg{Subject: "o.1", Header: nats.Header{"a": {"b"}}, Data: []byte("data")}
+		if _, err := js.PublishMsg(m); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		sub, err := js.SubscribeSync("o.1", nats.OrderedConsumer())
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		got, err := sub.NextMsg(patience)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got.Subject != "o.1" || got.Header.Get("a") != "b" || string(got.Data) != "data" {
+			t.Errorf("%s: %s %q %q", name, got.Subject, got.Header, got.Data)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
 	"github.com/sidestep-dev/sidestep/internal/brokertest"
@@ -159,5 +160,36 @@ func checkOrder(t *testing.T, handled map[string]int, d *backend.Delivery) {
 		t.Fatalf("key %s: record %d came after %d", d.Key, n, last)
 	default:
 		handled[d.Key] = n
+	}
+}
+
+// The connection is slow, then cut and made again in mid-stream, and slow again.
+func TestASlowAndBrokenConnectionLosesNoRecord(t *testing.T) {
+	t.Parallel()
+	c := brokertest.Start(t)
+	var loads []*load
+	var proxies []*brokertest.Proxy
+	for _, ordered := range []bool{false, true} {
+		b, p := cuttable(t, c)
+		loads, proxies = append(loads, startLoad(t, b, ordered)), append(proxies, p)
+	}
+	each := func(do func(*brokertest.Proxy)) {
+		for _, p := range proxies {
+			do(p)
+		}
+	}
+	for range 2 {
+		goesOn(t, loads, 20)
+		// Records, acks and confirmations arrive in pieces.
+		each(func(p *brokertest.Proxy) { p.Slow(3*time.Millisecond, 100) })
+		goesOn(t, loads, 10)
+		each((*brokertest.Proxy).Cut)
+		time.Sleep(50 * time.Millisecond) // long enough for attempts that fail
+		each((*brokertest.Proxy).Mend)
+		goesOn(t, loads, 10)
+		each(func(p *brokertest.Proxy) { p.Slow(0, 0) })
+	}
+	for _, l := range loads {
+		l.finish(t)
 	}
 }

@@ -1,8 +1,8 @@
 package natsbackend
 
 import (
-	"context"
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -12,11 +12,15 @@ import (
 )
 
 // How long a request for records stays with the broker, and how often it gives
-// a sign of life meanwhile. One that is silent for longer is lost.
+// a sign of life meanwhile. One that is silent for longer is lost: with a node of
+// a cluster to which we are not connected.
 const (
 	pullExpires   = 2 * time.Minute
-	pullHeartbeat = 30 * time.Second
+	pullHeartbeat = 15 * time.Second
 	pullSilence   = 2*pullHeartbeat + 5*time.Second
+	// pullEnding is how long records may take that were sent before the word
+	// that a request is over and come after it.
+	pullEnding = 2 * time.Second
 	// pullLargeExpires is for a record that is known to be there.
 	pullLargeExpires = time.Second
 	// pullPause is between requests that the broker cannot serve.
@@ -47,6 +51,7 @@ type pull struct {
 	batch, left int
 	bytes       int
 	large       bool
+	ending      bool // the broker said that it is over; records may be on their way
 	alive       time.Time
 }
 
@@ -69,16 +74,26 @@ func (d *demand) got(size int, now time.Time) (large bool) {
 	return large
 }
 
-// over ends the request id, and returns it.
-func (d *demand) over(id uint64) (pull, bool) {
-	for i, p := range d.pulls {
-		if p.id == id {
-			d.pulls = append(d.pulls[:i:i], d.pulls[i+1:]...)
-			d.asked -= p.left
-			return p, true
+// over ends the request id, of which so many records will not come any more; the
+// others did, or are on their way still. A consumer with replicas sends a record
+// when they have heard of it, and so after the word that it was the last.
+func (d *demand) over(id uint64, undelivered int, now time.Time) (p pull, known, ended bool) {
+	for i := range d.pulls {
+		if d.pulls[i].id != id {
+			continue
 		}
+		p = d.pulls[i]
+		undelivered = max(0, min(undelivered, p.left))
+		d.asked -= undelivered
+		if p.left == undelivered {
+			d.pulls = append(d.pulls[:i:i], d.pulls[i+1:]...)
+			return p, true, true
+		}
+		d.pulls[i].left -= undelivered
+		d.pulls[i].alive, d.pulls[i].ending = now, true
+		return p, true, false
 	}
-	return pull{}, false
+	return pull{}, false, false
 }
 
 // forget drops all requests. With m.mu held.
@@ -93,7 +108,23 @@ func (m *member) forget() {
 
 // expire drops them if nothing was heard of the first for too long.
 func (m *member) expire(now time.Time) {
-	if p := m.demand.pulls; len(p) > 0 && now.Sub(p[0].alive) > pullSilence {
+	// Which of two requests a record was for is a guess: one that is over may
+	// seem to lack what the other seems to have had.
+	d := &m.demand
+	for i := 0; i < len(d.pulls); i++ {
+		if p := d.pulls[i]; p.ending && now.Sub(p.alive) > pullEnding {
+			if d.asked -= p.left; p.large {
+				<-m.b.large
+			}
+			d.pulls = append(d.pulls[:i:i], d.pulls[i+1:]...)
+			i--
+		}
+	}
+	silence := pullSilence
+	if m.b.config.Server != nil {
+		silence *= 2
+	}
+	if p := m.demand.pulls; len(p) > 0 && now.Sub(p[0].alive) > silence {
 		m.forget()
 	}
 }
@@ -211,8 +242,11 @@ func (m *member) pull(p pull) bool {
 	d.last++
 	p.id, p.left, p.alive = d.last, p.batch, time.Now()
 	expires, heartbeat := pullExpires, pullHeartbeat
-	if p.large {
+	switch {
+	case p.large:
 		expires, heartbeat = pullLargeExpires, 0
+	case m.b.config.Server != nil:
+		heartbeat *= 2 // the server's silence would be that of this process
 	}
 	if !m.request(p.id, p.batch, p.bytes, expires, heartbeat) {
 		d.notUntil = time.Now().Add(pullPause)
@@ -252,8 +286,12 @@ func (m *member) status(msg *nats.Msg) {
 		}
 		return
 	}
-	p, known := m.demand.over(id)
-	if known && p.large {
+	undelivered, err := strconv.Atoi(msg.Header.Get("Nats-Pending-Messages"))
+	if err != nil || m.b.config.Replicas == 1 { // what was delivered is here
+		undelivered = math.MaxInt
+	}
+	p, known, ended := m.demand.over(id, undelivered, time.Now())
+	if ended && p.large {
 		<-m.b.large
 	}
 	switch {
@@ -268,7 +306,9 @@ func (m *member) status(msg *nats.Msg) {
 		// The consumer was deleted, its leader moves, nobody serves
 		// JetStream just now …
 		m.demand.notUntil = time.Now().Add(pullPause)
-		m.b.spawn(m.verify)
+		if !m.verifying {
+			m.verifying = m.b.spawn(m.verify)
+		}
 	}
 	if m.order != nil {
 		m.order.nudge()
@@ -276,11 +316,32 @@ func (m *member) status(msg *nats.Msg) {
 	m.ask()
 }
 
-// verify ends the member if its consumer is gone.
-func (m *member) verify() {
-	ctx, cancel := context.WithTimeout(m.b.ctx, m.b.config.RequestTimeout)
-	defer cancel()
-	if _, err := m.b.consumerInfo(ctx, m.stream, m.consumer); errors.Is(err, backend.ErrNotFound) {
-		m.end(backend.ErrNotFound)
+// proveAfter is how long the first request of an inbox may go without a word.
+const proveAfter = 3 * time.Second
+
+// prove looks whether the consumer is there if nothing was heard since the first
+// request: it may have been deleted just before that came. With m.mu held.
+func (m *member) prove(now time.Time) {
+	if !m.unproven.IsZero() && now.Sub(m.unproven) > proveAfter && !m.verifying {
+		m.unproven = time.Time{}
+		m.verifying = m.b.spawn(m.verify)
 	}
+}
+
+// verify ends the member if its consumer is gone. It asks until it knows: a
+// request to a consumer that is gone is not answered.
+func (m *member) verify() {
+	for {
+		_, err := m.b.consumerInfo(m.b.ctx, m.stream, m.consumer)
+		if errors.Is(err, backend.ErrNotFound) {
+			m.end(backend.ErrNotFound)
+			return
+		}
+		if err == nil || !sleep(m.b.ctx, pullPause) {
+			break
+		}
+	}
+	m.mu.Lock()
+	m.verifying = false
+	m.mu.Unlock()
 }

@@ -19,6 +19,7 @@ const (
 	codeTooLarge              = 10054
 	codeStoreFailed           = 10077
 	codeWrongLastSequence     = 10071
+	codeWrongLastConstant     = 10164 // the same, from a stream with replicas
 	codeConsumerExists        = 10148
 	codeConsumerNameExists    = 10013
 )

@@ -2,6 +2,7 @@ package natsbackend
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -172,7 +173,7 @@ func TestARecordThatWentBackDoesNotCountAsHeldUntilItIsHereAgain(t *testing.T) {
 	slow := receive(t, sub)
 	sub.order.stepDown() // as when the lease was not renewed in time
 	sub.mu.Lock()
-	held := sub.holds()
+	held := sub.holds(math.MaxUint64)
 	sub.mu.Unlock()
 	if held != 0 {
 		t.Fatalf("%d records count as held, want none", held)

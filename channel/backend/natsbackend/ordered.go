@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/sidestep-dev/sidestep/channel/backend"
 )
 
@@ -183,7 +184,7 @@ func (o *order) recover() bool {
 			}
 			return false
 		}
-		missing := o.complete(i.NumAckPending, i.Delivered.Consumer)
+		missing := o.complete(i.NumAckPending, i.Delivered)
 		if missing == 0 {
 			return true
 		}
@@ -198,12 +199,12 @@ func (o *order) recover() bool {
 }
 
 // complete begins deliveries if the member holds all that is unacked, pending
-// records, and returns how many it lacks.
-func (o *order) complete(pending int, last uint64) int {
+// records as of the last one given, and returns how many it lacks.
+func (o *order) complete(pending int, last jetstream.SequenceInfo) int {
 	m := o.m
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if held := m.holds(); pending > held {
+	if held := m.holds(last.Stream); pending > held {
 		return pending - held
 	}
 	if len(m.demand.pulls) > 0 {
@@ -215,19 +216,19 @@ func (o *order) complete(pending int, last uint64) int {
 		}
 		return 1
 	})
-	o.last = last
+	o.last = last.Consumer
 	o.phase.CompareAndSwap(recovering, delivering)
 	m.wake()
 	m.ask()
 	return 0
 }
 
-// holds counts the records that are here, not those that went back meanwhile:
-// others may have them, or have settled them. With m.mu held.
-func (m *member) holds() int {
+// holds counts the records up to one that are here, not those that went back
+// meanwhile: others may have them, or have settled them. With m.mu held.
+func (m *member) holds(last uint64) int {
 	n := 0
-	for _, h := range m.held {
-		if !h.lost {
+	for sequence, h := range m.held {
+		if !h.lost && sequence <= last {
 			n++
 		}
 	}
@@ -251,6 +252,7 @@ func (o *order) fetch(n int) {
 		case <-t.C:
 			m.mu.Lock()
 			m.forget()
+			m.b.rejoin(m) // what comes late does not count
 			m.mu.Unlock()
 		case <-o.ctx.Done():
 			return

@@ -32,12 +32,24 @@ func (b *Backend) Publish(ctx context.Context, log string, r *backend.Record) er
 	}
 	if e.State == live {
 		b.shards[e.shard].use(size)
-		err = b.publisher.publish(ctx, e.subject, e.Incarnation, r)
+		err = b.publisher.publish(ctx, e, r)
 		if !errors.Is(err, errNobody) {
 			return err
 		}
 	}
 	return b.publishAnew(ctx, log, r)
+}
+
+// takes asks whether a log still takes records. A publish that comes to one node of
+// a cluster while another takes the log's subject away is answered by neither.
+func (b *Backend) takes(ctx context.Context, e entry) error {
+	ctx, cancel := context.WithTimeout(ctx, doubtAfter)
+	defer cancel()
+	now, err := b.catalog.read(ctx, e.Name)
+	if err == nil && (now.State != live || now.Incarnation != e.Incarnation) {
+		return fmt.Errorf("publish to log %q: no confirmation, and it takes none any more: %w", e.Name, backend.ErrUnavailable)
+	}
+	return nil
 }
 
 // publishAnew is for when the stream does not take the log's subject, or what
@@ -55,7 +67,7 @@ func (b *Backend) publishAnew(ctx context.Context, log string, r *backend.Record
 	if err := b.shards[e.shard].add(ctx, e.subject); err != nil {
 		return fmt.Errorf("publish to log %q: %w", log, err)
 	}
-	if err = b.publisher.publish(ctx, e.subject, e.Incarnation, r); errors.Is(err, errNobody) {
+	if err = b.publisher.publish(ctx, e, r); errors.Is(err, errNobody) {
 		err = fmt.Errorf("publish to log %q: %w", log, errors.Join(err, backend.ErrUnavailable))
 	}
 	return err
@@ -79,6 +91,8 @@ type publisher struct {
 	nc      *nats.Conn
 	inbox   string // with a trailing dot
 	timeout time.Duration
+	// takes is asked whether a log can take the record, after doubtAfter.
+	takes func(context.Context, entry) error
 
 	mu      sync.Mutex
 	next    uint64
@@ -89,8 +103,6 @@ type publisher struct {
 // pending is a record that has been sent. Whoever takes it out of
 // publisher.waiting answers it; so it can be used again afterwards.
 type pending struct {
-	msg      nats.Msg
-	ids      [1]string
 	answered chan error // one place
 	timer    *time.Timer
 	buf      []byte
@@ -105,37 +117,44 @@ var pendings = sync.Pool{New: func() any {
 // keepBuffer is the most that is kept of a buffer for the next record.
 const keepBuffer = 64 << 10
 
-const idHeader = "Nats-Msg-Id"
-
-func newPublisher(nc *nats.Conn, timeout time.Duration) *publisher {
+func newPublisher(nc *nats.Conn, timeout time.Duration, takes func(context.Context, entry) error) *publisher {
 	return &publisher{
-		nc: nc, inbox: nats.NewInbox() + ".", timeout: timeout, waiting: make(map[uint64]*pending),
+		nc: nc, inbox: nats.NewInbox() + ".", timeout: timeout, takes: takes, waiting: make(map[uint64]*pending),
 	}
 }
 
+// doubtAfter is how long a confirmation may take before it is asked whether one can
+// come at all.
+const doubtAfter = time.Second
+
 // publish returns nil when the broker has confirmed.
-func (p *publisher) publish(ctx context.Context, subject string, i backend.Incarnation, r *backend.Record) error {
+func (p *publisher) publish(ctx context.Context, e entry, r *backend.Record) error {
 	w, _ := pendings.Get().(*pending)
 	defer w.recycle()
-	w.buf = appendRecord(w.buf[:0], r)
-	w.msg.Subject, w.msg.Data, w.msg.Header = subject, w.buf, nil
-	if r.Dedup != "" {
-		// Logs that share a stream share its memory of ids.
-		w.ids[0] = string(i) + "." + r.Dedup
-		w.msg.Header = nats.Header{idHeader: w.ids[:]}
-	}
+	var headers int
+	w.buf, headers = appendMessage(w.buf[:0], e.Incarnation, r)
 	n, err := p.enter(w)
 	if err != nil {
 		return err
 	}
-	w.msg.Reply = p.inbox + strconv.FormatUint(n, 36)
-	if err := p.nc.PublishMsg(&w.msg); err != nil {
+	if err := p.nc.PublishRequest(e.subject, p.reply(n, headers), w.buf); err != nil {
 		if p.take(n) == nil {
 			<-w.answered
 		}
 		return sendError(err)
 	}
-	return p.wait(ctx, n, w)
+	return p.wait(ctx, n, w, e)
+}
+
+// reply is where the confirmation goes, and for wire how many bytes of the message
+// are headers.
+func (p *publisher) reply(n uint64, headers int) string {
+	var buf [64]byte
+	r := strconv.AppendUint(append(buf[:0], p.inbox...), n, 36)
+	if headers > 0 {
+		r = strconv.AppendInt(append(r, mark), int64(headers), 10)
+	}
+	return string(r)
 }
 
 func (w *pending) recycle() {
@@ -143,7 +162,6 @@ func (w *pending) recycle() {
 	if cap(w.buf) > keepBuffer {
 		w.buf = nil
 	}
-	w.msg = nats.Msg{}
 	pendings.Put(w)
 }
 
@@ -176,16 +194,24 @@ func (p *publisher) take(n uint64) *pending {
 	return w
 }
 
-func (p *publisher) wait(ctx context.Context, n uint64, w *pending) error {
-	w.timer.Reset(p.timeout)
+func (p *publisher) wait(ctx context.Context, n uint64, w *pending, e entry) error {
+	first := min(doubtAfter, p.timeout)
+	w.timer.Reset(first)
 	var err error
-	select {
-	case err = <-w.answered:
-		return err
-	case <-ctx.Done():
-		err = fmt.Errorf("publish: %w", contextError(ctx))
-	case <-w.timer.C:
-		err = fmt.Errorf("publish: no confirmation within %v: %w", p.timeout, backend.ErrUnavailable)
+	for doubted := false; err == nil; doubted = true {
+		select {
+		case err = <-w.answered:
+			return err
+		case <-ctx.Done():
+			err = fmt.Errorf("publish: %w", contextError(ctx))
+		case <-w.timer.C:
+			if doubted || first == p.timeout {
+				err = fmt.Errorf("publish: no confirmation within %v: %w", p.timeout, backend.ErrUnavailable)
+				break
+			}
+			err = p.takes(ctx, e)
+			w.timer.Reset(p.timeout - first)
+		}
 	}
 	if p.take(n) == nil {
 		return <-w.answered // it came at the same moment

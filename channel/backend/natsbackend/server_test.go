@@ -126,7 +126,7 @@ func overfill(t testing.TB, b *Backend, log string, s *Server) []string {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		id := fmt.Sprint("during", len(accepted))
-		err := b.publisher.publish(ctx, e.subject, e.Incarnation, &backend.Record{Data: []byte(large(id))})
+		err := b.publisher.publish(ctx, e, &backend.Record{Data: []byte(large(id))})
 		if err == nil {
 			accepted = append(accepted, id)
 		} else if !errors.Is(err, backend.ErrUnavailable) && !errors.Is(err, errNobody) {

@@ -137,6 +137,8 @@ func (s *shard) createConsumer(ctx context.Context, c jetstream.ConsumerConfig) 
 		e.shards[s.number].RLock()
 		defer e.shards[s.number].RUnlock()
 	}
+	ctx, cancel := context.WithTimeout(ctx, s.b.config.RequestTimeout)
+	defer cancel()
 	_, err := s.b.js.CreateConsumer(ctx, s.b.names.shardStream(s.number), c)
 	return err
 }

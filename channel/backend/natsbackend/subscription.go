@@ -44,9 +44,12 @@ type member struct {
 	recent     recent
 	turned     time.Time // when recent was
 	demand     demand
-	waiting    int    // calls of Receive that wait
-	order      *order // nil unless the log is ordered
-	err        error  // why it has ended
+	waiting    int  // calls of Receive that wait
+	verifying  bool // whether the consumer is still there
+	// unproven is since when nothing has come to the inbox, if nothing has.
+	unproven time.Time
+	order    *order // nil unless the log is ordered
+	err      error  // why it has ended
 }
 
 // holding is a record that was delivered to us and is not acked.
@@ -81,6 +84,7 @@ func (b *Backend) Subscribe(ctx context.Context, log, group string, o backend.Op
 		inbox:    nats.NewInbox() + ".",
 		signal:   make(chan struct{}, 1),
 		held:     make(map[uint64]*holding),
+		unproven: time.Now(),
 	}
 	if m.window <= 0 {
 		m.window = defaultWindow
@@ -170,10 +174,10 @@ func (h *holding) delivery() *backend.Delivery {
 		Stored:      h.meta.stored,
 		Token:       h,
 	}
-	if err := decodeRecord(h.msg.Data, &d.Record); err != nil {
-		// Not ours. It is handed on as it is, for the caller to refuse: it
-		// would come back for ever otherwise.
-		h.m.b.config.Logger.Error("a record on the log was not written by Sidestep",
+	if err := decodeMessage(h.msg.Data, h.msg.Subject[0] == mark, &d.Record); err != nil {
+		// It is handed on as it is, for the caller to refuse: it would come
+		// back for ever otherwise.
+		h.m.b.config.Logger.Error("a record on the log cannot be read",
 			"log", h.m.entry.Name, "offset", d.Offset, "error", err)
 		d.Record = backend.Record{Data: h.msg.Data}
 	}
@@ -267,8 +271,14 @@ func (m *member) freeLarge(h *holding) {
 func (m *member) arrive(msg *nats.Msg) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.unproven = time.Time{}
 	if msg.Reply == "" {
 		m.status(msg)
+		return
+	}
+	if msg.Sub != m.sub {
+		// It was asked for by an inbox that was given up since, and counts no more.
+		_ = m.b.nc.Publish(msg.Reply, nak)
 		return
 	}
 	meta, ok := parseReply(msg.Reply)
@@ -342,6 +352,7 @@ func (m *member) tend(now time.Time) {
 		}
 	}
 	m.expire(now)
+	m.prove(now)
 	m.returnLarge()
 	// While there is no connection nothing comes back that it could know.
 	if now.Sub(m.turned) > m.b.config.AckWait && m.b.nc.IsConnected() {

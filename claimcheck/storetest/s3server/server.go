@@ -9,6 +9,7 @@ package s3server
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -99,8 +100,9 @@ func (s *Server) start(t testing.TB, addr string) {
 	}
 	s.cmd, s.stdin = cmd, stdin
 	for lines := bufio.NewScanner(stdout); lines.Scan(); {
-		if url, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
-			s.URL = url
+		var ready struct{ URL string }
+		if json.Unmarshal(lines.Bytes(), &ready) == nil && ready.URL != "" {
+			s.URL = ready.URL
 			return
 		}
 	}

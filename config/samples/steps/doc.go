@@ -8,7 +8,9 @@
 //	            decode, draw, encode: the answer is the event that comes next
 //
 // pics.yaml uses resize, caption, frame (:9103) and collect; prints.yaml uses
-// sort (:9105), flaky (:9106), sepia (:9107), album (:9108) and lost (:9109).
+// sort (:9105), flaky (:9106), sepia (:9107), album (:9108) and lost (:9109);
+// films.yaml uses probe (:9110), poster (:9111) and gallery (:9112), which take what is
+// large by reference and read no more of it than they need.
 //
 //	steps --all                                     all of them, from :9101 on
 //	steps --all --listen 127.0.0.1:0                each on a free port, which it prints

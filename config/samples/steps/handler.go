@@ -39,7 +39,9 @@ func refuse(status int, format string, args ...any) error {
 
 // stepNames are in the order of their ports.
 func stepNames() []string {
-	return []string{"resize", "caption", "frame", "collect", "sort", "flaky", "sepia", "album", "lost"}
+	return []string{
+		"resize", "caption", "frame", "collect", "sort", "flaky", "sepia", "album", "lost", "probe", "poster", "gallery",
+	}
 }
 
 // steps by their names; what they collect goes into folders beneath out.
@@ -55,6 +57,9 @@ func steps(out string) map[string]step {
 		"sepia":   picture("toned", sepia),
 		"album":   collect("prints"),
 		"lost":    collect("lost"),
+		"probe":   probe,
+		"poster":  poster,
+		"gallery": collect("films"),
 	}
 }
 
@@ -76,7 +81,8 @@ func handler(name string, do step, p *printer) http.Handler {
 			return
 		}
 		began := time.Now()
-		out, err := do(r.Context(), r.URL.Path, *in)
+		ctx := withClaim(r.Context(), r.Header.Get(claimHeader) != "")
+		out, err := do(ctx, r.URL.Path, *in)
 		p.handled(name, *in, began, out, err)
 		var refused *refusal
 		switch {

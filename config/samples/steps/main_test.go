@@ -87,8 +87,8 @@ func TestTheSamplesLoadWithoutProblems(t *testing.T) {
 	}{
 		{[]string{pics}, []string{"pics"}},
 		{[]string{prints}, []string{"prints"}},
-		{[]string{".."}, []string{"pics", "prints"}},
-		{[]string{"..", pics, prints}, []string{"pics", "prints"}},
+		{[]string{".."}, []string{"films", "pics", "prints"}},
+		{[]string{"..", pics, prints}, []string{"films", "pics", "prints"}},
 	} {
 		set, err := manifest.Load(c.paths)
 		if err != nil {

@@ -13,6 +13,7 @@ type binary string
 const (
 	binaryDispatcher binary = "dispatcher"
 	binaryInMemory   binary = "inmemory"
+	binarySidecar    binary = "sidecar"
 )
 
 // path is where a binary is once it is built.
@@ -22,20 +23,31 @@ func (b *bench) path(name binary) string { return filepath.Join(b.dir, "bin", st
 func (b *bench) build(ctx context.Context, wanted []contender) error {
 	built := map[binary]bool{"": true}
 	for _, c := range wanted {
-		if built[c.binary] {
-			continue
+		needed := []binary{c.binary}
+		if c.sidecar {
+			needed = append(needed, binarySidecar)
 		}
-		built[c.binary] = true
-		b.say("building %s …", c.binary)
-		var err error
-		if c.binary == binaryDispatcher {
-			err = process.BuildDispatcher(ctx, b.path(c.binary))
-		} else {
-			err = process.Build(ctx, "./inmemory", b.path(c.binary))
-		}
-		if err != nil {
-			return err
+		for _, name := range needed {
+			if built[name] {
+				continue
+			}
+			built[name] = true
+			b.say("building %s …", name)
+			if err := b.buildOne(ctx, name); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+func (b *bench) buildOne(ctx context.Context, name binary) error {
+	switch name {
+	case binaryDispatcher:
+		return process.BuildDispatcher(ctx, b.path(name))
+	case binarySidecar:
+		return process.BuildSidecar(ctx, b.path(name))
+	default:
+		return process.Build(ctx, "./inmemory", b.path(name))
+	}
 }

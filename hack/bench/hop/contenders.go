@@ -18,6 +18,7 @@ const (
 	storeLoop       = "store-loop"
 	sidestepAlways  = "sidestep-always"
 	sidestepNever   = "sidestep-never"
+	colocated       = "sidestep-colocated"
 	accept          = "accept"
 	storePublish    = "store-publish"
 	storeRemote     = "store-remote"
@@ -50,8 +51,11 @@ type contender struct {
 	title string
 	// ingress tells that only what happens up to the 202 is measured.
 	ingress bool
-	// binary is what it needs built, "" for this program.
-	binary binary
+	// binary is what it needs built, "" for this program; sidecar: that, too.
+	binary  binary
+	sidecar bool
+	// apart: it is measured only where it is asked for.
+	apart bool
 	// start runs it in front of the steps; dir is an empty folder of its own.
 	start func(ctx context.Context, b *bench, steps, dir string) (*instance, error)
 	// measure replaces how it is measured, for one that is no HTTP server.
@@ -68,6 +72,8 @@ func contenders() []contender {
 		{name: storeLoop, title: "raw JetStream loop", start: roleBefore(roleStoreLoop)},
 		{name: sidestepAlways, title: "Sidestep Always", binary: binaryDispatcher, start: startSequence("Always")},
 		{name: sidestepNever, title: "Sidestep Never", binary: binaryDispatcher, start: startSequence("Never")},
+
+		{name: colocated, title: "Sidestep Colocated", apart: true, binary: binaryDispatcher, sidecar: true, start: startColocated},
 
 		{name: accept, title: "HTTP 202, nothing stored", ingress: true, start: roleBefore(roleAccept)},
 		{name: storePublish, title: "raw publish, in process", ingress: true, measure: measurePublish},
@@ -93,7 +99,7 @@ func names(all []contender) []string {
 func choose(list string) ([]contender, error) {
 	all := contenders()
 	if list == "" {
-		return all, nil
+		return slices.DeleteFunc(all, func(c contender) bool { return c.apart }), nil
 	}
 	wanted := strings.Split(list, ",")
 	for _, name := range wanted {

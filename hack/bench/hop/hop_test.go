@@ -71,8 +71,8 @@ func TestSidestepCarriesEveryEventUnaltered(t *testing.T) {
 		t.Skip("builds the dispatcher")
 	}
 	t.Parallel()
-	r := smoke(t, strings.Join([]string{sidestepAlways, sidestepNever, sidestepIngress}, ","))
-	for _, name := range []string{sidestepAlways, sidestepNever} {
+	r := smoke(t, strings.Join([]string{sidestepAlways, sidestepNever, colocated, sidestepIngress}, ","))
+	for _, name := range []string{sidestepAlways, sidestepNever, colocated} {
 		wantMeasured(t, r, name, hopP50, hopP99, perSecond, peakRSS, allocs)
 	}
 	wantMeasured(t, r, sidestepIngress, perSecond, answerP50, allocs)

@@ -27,6 +27,7 @@ type options struct {
 	seed        uint64
 	quick       bool
 	only        string
+	colocate    bool
 	write       string
 	profile     string
 	profileLoad string
@@ -70,6 +71,7 @@ func parse(args []string, help io.Writer) (options, error) {
 	f.Uint64Var(&o.seed, "seed", 1, "what shuffles the contenders of a round")
 	f.BoolVar(&o.quick, "quick", false, "one round with a few events: does it all work?")
 	f.StringVar(&o.only, "only", "", "measure these contenders, separated by commas: "+strings.Join(names(contenders()), ","))
+	f.BoolVar(&o.colocate, "colocate", false, "measure Sidestep with all steps in one pod, beside "+colocateBeside)
 	f.StringVar(&o.write, "write", "", "also write the report to this Markdown file, between its markers")
 	f.StringVar(&o.profile, "profile", "", "instead of measuring, take a CPU profile of this contender of Sidestep")
 	f.StringVar(&o.profileLoad, "profile-load", loadFlow, "what it does meanwhile: "+loadFlow+" (32 in flight) or "+loadHops+" (one at a time)")
@@ -82,6 +84,8 @@ func parse(args []string, help io.Writer) (options, error) {
 		return o, fmt.Errorf("%w: %w", errUsage, err)
 	}
 	switch {
+	case o.colocate && o.only != "":
+		return o, fmt.Errorf("%w: -colocate and -only: want one of them", errUsage)
 	case f.NArg() > 0:
 		return o, fmt.Errorf("%w: what is %q?", errUsage, f.Arg(0))
 	case o.rounds < 1:
@@ -134,6 +138,9 @@ func (o options) contenders() ([]contender, error) {
 	if o.profile != "" {
 		return choose(o.profile)
 	}
+	if o.colocate {
+		return choose(colocateBeside + "," + colocated)
+	}
 	return choose(o.only)
 }
 
@@ -145,7 +152,11 @@ func (o options) report(r results, dir string) error {
 		return err
 	}
 	if o.write != "" {
-		if err := section.Write(o.write, sectionName, r.markdown(on)); err != nil {
+		name, text := sectionName, r.markdown(on)
+		if o.colocate {
+			name, text = colocateSection, r.markdownAs(on, colocateCommand, colocateMethod)
+		}
+		if err := section.Write(o.write, name, text); err != nil {
 			return err
 		}
 		fmt.Fprintln(os.Stderr, "written to", o.write)

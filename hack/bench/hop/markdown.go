@@ -32,7 +32,9 @@ show what of the difference is HTTP's own; they have the same generator as Sides
 `
 
 // markdown is the report as a section of a document.
-func (r *results) markdown(m machine.Machine) string {
+func (r *results) markdown(m machine.Machine) string { return r.markdownAs(m, command, method) }
+
+func (r *results) markdownAs(m machine.Machine, command, method string) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "`%s` writes this section. Do not edit it.\n\n%s\n", command, method)
 	for _, t := range r.tables() {

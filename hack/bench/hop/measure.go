@@ -116,6 +116,11 @@ func (p *pair) flow(ctx context.Context, l loads) (sample, error) {
 	if faults != (steps.Faults{}) {
 		return nil, p.explain(fmt.Errorf("%w: %+v", errFaulty, faults))
 	}
+	if p.check != nil {
+		if err := p.check(ctx); err != nil {
+			return nil, p.explain(err)
+		}
+	}
 	return s, nil
 }
 
@@ -154,6 +159,13 @@ func (p *pair) cost(ctx context.Context, load func() (generate.Result, error)) (
 		}
 		s[peakRSS] = float64(rss) / (1 << 20)
 	}
+	if p.beside != nil {
+		rss, err := p.beside.PeakRSS()
+		if err != nil {
+			return nil, err
+		}
+		s[peakRSS] += float64(rss) / (1 << 20)
+	}
 	if p.admin != "" {
 		s[allocs] = each(after.mallocs - before.mallocs)
 	}
@@ -186,10 +198,17 @@ func (p *pair) used(ctx context.Context) (u used, err error) {
 	if u.steps, err = p.steps.CPU(); err != nil {
 		return u, err
 	}
-	if p.child != nil {
-		u.own, err = p.child.CPU()
+	for _, c := range []*process.Child{p.child, p.beside} {
+		if c == nil {
+			continue
+		}
+		took, err := c.CPU()
+		if err != nil {
+			return u, err
+		}
+		u.own += took
 	}
-	return u, err
+	return u, nil
 }
 
 var mallocsLine = regexp.MustCompile(`(?m)^# Mallocs = (\d+)$`)

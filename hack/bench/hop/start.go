@@ -20,6 +20,10 @@ type instance struct {
 	url string // where events are posted
 	// child is its process, nil if the steps' process is all there is.
 	child *process.Child
+	// beside is another process of it, nil if there is none.
+	beside *process.Child
+	// check tells whether it has done what it was started for; nil: it has.
+	check func(ctx context.Context) error
 	// admin is the address that has /debug/pprof, if any.
 	admin string
 }
@@ -27,6 +31,9 @@ type instance struct {
 func (i *instance) stop() {
 	if i.child != nil {
 		i.child.Stop()
+	}
+	if i.beside != nil {
+		i.beside.Stop()
 	}
 }
 
@@ -105,18 +112,23 @@ spec:
 // startSidestep runs the real binary, with nothing set but where it listens and
 // keeps its files.
 func startSidestep(ctx context.Context, b *bench, dir, shortCircuit string, uris []string) (*instance, error) {
+	return startFlow(ctx, b, dir, sequenceYAML(shortCircuit, uris))
+}
+
+// startFlow runs the real binary on a file, with more arguments.
+func startFlow(ctx context.Context, b *bench, dir, yaml string, more ...string) (*instance, error) {
 	file := filepath.Join(dir, "sequence.yaml")
-	if err := os.WriteFile(file, []byte(sequenceYAML(shortCircuit, uris)), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
 		return nil, fmt.Errorf("write the sequence: %w", err)
 	}
 	child, err := process.Start(ctx, process.Command{
 		Name: "the dispatcher",
 		Path: b.path(binaryDispatcher),
-		Args: []string{
+		Args: append([]string{
 			"standalone", "-f", file,
 			"--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
 			"--data", filepath.Join(dir, "data"), "--output", "json",
-		},
+		}, more...),
 		Accept: func(r process.Ready) bool { return r.Kind == "Sequence" && r.Name == sequenceName },
 	})
 	if err != nil {

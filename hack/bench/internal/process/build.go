@@ -30,6 +30,24 @@ func BuildDispatcher(ctx context.Context, to string) error {
 	return build(ctx, filepath.Join(module, "..", ".."), "./cmd/dispatcher", to)
 }
 
+// BuildSidecar makes the sidecar, of the main module.
+func BuildSidecar(ctx context.Context, to string) error {
+	module, err := moduleDir(ctx)
+	if err != nil {
+		return err
+	}
+	return build(ctx, filepath.Join(module, "..", ".."), "./cmd/sidecar", to)
+}
+
+// BuildS3 makes the S3 server, of a module beside this one.
+func BuildS3(ctx context.Context, to string) error {
+	module, err := moduleDir(ctx)
+	if err != nil {
+		return err
+	}
+	return build(ctx, filepath.Join(module, "..", "s3"), ".", to)
+}
+
 func build(ctx context.Context, dir, pkg, to string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-mod=readonly", "-o", to, pkg)
 	cmd.Dir = dir

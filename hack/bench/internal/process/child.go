@@ -87,12 +87,22 @@ func (c *Child) awaitReady(accept func(Ready) bool) error {
 		if err != nil {
 			return fmt.Errorf("it ended before it was ready: %w", err)
 		}
-		var r Ready
-		if json.Unmarshal(line, &r) == nil && r.URL != "" && (accept == nil || accept(r)) {
+		if r := readyOf(line); r.URL != "" && (accept == nil || accept(r)) {
 			c.Ready = r
 			return nil
 		}
 	}
+}
+
+// readyOf reads a line of JSON, or one that is a URL and nothing else.
+func readyOf(line []byte) (r Ready) {
+	if line = bytes.TrimSpace(line); bytes.HasPrefix(line, []byte("http://")) {
+		return Ready{URL: string(line)}
+	}
+	if json.Unmarshal(line, &r) != nil {
+		return Ready{}
+	}
+	return r
 }
 
 // Stop kills the process and waits for its end. What it held is thrown away:

@@ -39,7 +39,7 @@ func TestDecodeDoesNotChangeWhatWasEncoded(t *testing.T) {
 	for range 500 {
 		want := randomRecord(r)
 		var got backend.Record
-		if err := decodeRecord(appendRecord(nil, want), &got); err != nil {
+		if err := decodePacked(appendPacked(nil, want), &got); err != nil {
 			t.Fatalf("decode of %d headers: %v", len(want.Header), err)
 		}
 		if !equalRecords(&got, want) {
@@ -51,9 +51,9 @@ func TestDecodeDoesNotChangeWhatWasEncoded(t *testing.T) {
 // An append to a decoded record's data must not reach what else the message holds.
 func TestDecodeDoesNotLetDataGrowIntoTheMessage(t *testing.T) {
 	t.Parallel()
-	p := appendRecord(make([]byte, 0, 64), &backend.Record{Data: []byte("data")})
+	p := appendPacked(make([]byte, 0, 64), &backend.Record{Data: []byte("data")})
 	var got backend.Record
-	if err := decodeRecord(p, &got); err != nil {
+	if err := decodePacked(p, &got); err != nil {
 		t.Fatal(err)
 	}
 	if cap(got.Data) != len(got.Data) {
@@ -63,34 +63,34 @@ func TestDecodeDoesNotLetDataGrowIntoTheMessage(t *testing.T) {
 
 func TestDecodeRefusesEveryPrefixThatCutsAHeader(t *testing.T) {
 	t.Parallel()
-	p := appendRecord(nil, &backend.Record{
+	p := appendPacked(nil, &backend.Record{
 		Key:    "key",
 		Header: []backend.Header{{Name: "ce-id", Value: "1"}, {Name: "ce-type", Value: strings.Repeat("t", 200)}},
 	})
 	for n := range len(p) {
 		var got backend.Record
-		if err := decodeRecord(p[:n], &got); !errors.Is(err, errMalformed) {
+		if err := decodePacked(p[:n], &got); !errors.Is(err, errMalformed) {
 			t.Errorf("the first %d of %d bytes: %v, want errMalformed", n, len(p), err)
 		}
 	}
 }
 
-func FuzzDecodeRecord(f *testing.F) {
+func FuzzDecodePacked(f *testing.F) {
 	f.Add([]byte(nil))
-	f.Add([]byte{codecVersion})
-	f.Add([]byte{codecVersion, 0, 0})
-	f.Add([]byte{codecVersion + 1, 0, 0})
-	f.Add([]byte{codecVersion, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}) // key
-	f.Add([]byte{codecVersion, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f}) // count
-	f.Add([]byte{codecVersion, 0, 2, 0, 0, 0, 0})
-	f.Add(appendRecord(nil, &backend.Record{
+	f.Add([]byte{packedVersion})
+	f.Add([]byte{packedVersion, 0, 0})
+	f.Add([]byte{packedVersion + 1, 0, 0})
+	f.Add([]byte{packedVersion, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}) // key
+	f.Add([]byte{packedVersion, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f}) // count
+	f.Add([]byte{packedVersion, 0, 2, 0, 0, 0, 0})
+	f.Add(appendPacked(nil, &backend.Record{
 		Key: "k", Header: []backend.Header{{Name: "ce-id", Value: "1"}, {Name: "a", Value: "b"}}, Data: []byte("{}"),
 	}))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		var r backend.Record
-		err := decodeRecord(p, &r)
+		err := decodePacked(p, &r)
 		runtime.ReadMemStats(&after)
 		// An entry of two bytes becomes one of 32. The rest is for other
 		// goroutines of the fuzzing process.
@@ -104,7 +104,7 @@ func FuzzDecodeRecord(f *testing.F) {
 			return
 		}
 		var again backend.Record
-		if err := decodeRecord(appendRecord(nil, &r), &again); err != nil || !equalRecords(&r, &again) {
+		if err := decodePacked(appendPacked(nil, &r), &again); err != nil || !equalRecords(&r, &again) {
 			t.Fatalf("%+v came back as %+v, %v", r, again, err)
 		}
 	})

@@ -8,25 +8,19 @@ import (
 	"github.com/sidestep-dev/sidestep/channel/backend"
 )
 
-// A record travels as one NATS payload:
+// The packed form of a record is one payload without headers of its own:
 //
 //	version (1 byte) | len(key) key | entries | { len(name) len(value) name value } ... | data
 //
-// with lengths as unsigned varints. It does not travel as NATS headers: the
-// client library keeps those in a map, which loses their order and costs an
-// allocation for each of them on every delivery.
-const codecVersion = 1
-
-// wireOverhead is what a payload may need beyond Record.Size: version, key
-// length, count, lengths beyond the 4 bytes Size allows for each entry (only
-// entries above 16 KiB need more), and the NATS header with the message id.
-const wireOverhead = 4096
+// with lengths as unsigned varints. It is how all records were stored once, and
+// still is for those that NATS headers cannot express (see expressible).
+const packedVersion = 1
 
 var errMalformed = errors.New("malformed record")
 
-// appendRecord appends r's wire form to dst.
-func appendRecord(dst []byte, r *backend.Record) []byte {
-	dst = append(dst, codecVersion)
+// appendPacked appends r's packed form to dst.
+func appendPacked(dst []byte, r *backend.Record) []byte {
+	dst = append(dst, packedVersion)
 	dst = binary.AppendUvarint(dst, uint64(len(r.Key)))
 	dst = append(dst, r.Key...)
 	dst = binary.AppendUvarint(dst, uint64(len(r.Header)))
@@ -40,10 +34,10 @@ func appendRecord(dst []byte, r *backend.Record) []byte {
 	return append(dst, r.Data...)
 }
 
-// decodeRecord reads p into r. r.Data shares p's memory; the key and the
+// decodePacked reads p into r. r.Data shares p's memory; the key and the
 // headers are parts of one copy.
-func decodeRecord(p []byte, r *backend.Record) error {
-	if len(p) == 0 || p[0] != codecVersion {
+func decodePacked(p []byte, r *backend.Record) error {
+	if len(p) == 0 || p[0] != packedVersion {
 		return fmt.Errorf("unknown record version: %w", errMalformed)
 	}
 	s, err := measure(p)

@@ -1,0 +1,131 @@
+package swapbackend_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/channel/backend/backendtest"
+	"github.com/sidestep-dev/sidestep/channel/backend/membackend"
+	"github.com/sidestep-dev/sidestep/channel/backend/swapbackend"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// Wherever a log is in the course of a move, it is a log.
+func TestConformance(t *testing.T) {
+	for name, place := range map[string]swapbackend.Place{
+		"at home":                {Home: "a"},
+		"with a place to go to":  {Home: "a", Next: "b"},
+		"sealed where it was":    {Home: "a", Next: "b"},
+		"read from where it was": {Home: "b", Former: []string{"a"}},
+		"read in turn":           {Home: "a", Next: "b", Ordered: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sealed := name == "sealed where it was"
+			backendtest.Run(t, func(testing.TB) backendtest.Harness { return newHarness(place, sealed) })
+		})
+	}
+}
+
+func BenchmarkBackend(b *testing.B) {
+	backendtest.Benchmark(b, func(testing.TB) backendtest.Harness { return newHarness(swapbackend.Place{Home: "a"}, false) })
+}
+
+// process is one with connections to both brokers.
+type process struct {
+	*swapbackend.Backend
+	members []*membackend.Backend
+	place   swapbackend.Place
+	sealed  bool
+	all     *processes
+}
+
+// processes are told of the same places.
+type processes struct {
+	mu     sync.Mutex
+	open   []*process
+	places map[string]swapbackend.Place
+}
+
+func (a *processes) place(log string, p swapbackend.Place) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.places[log] = p
+	for _, o := range a.open {
+		if err := o.Set(log, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *processes) add(p *process) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.open = append(a.open, p)
+	for log, place := range a.places {
+		if err := p.Set(log, place); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// EnsureLog places a log as well, for all processes.
+func (p *process) EnsureLog(ctx context.Context, l backend.Log) (backend.Incarnation, error) {
+	place := p.place
+	place.Ordered = place.Ordered && l.Ordered
+	if err := p.all.place(l.Name, place); err != nil {
+		return "", err
+	}
+	i, err := p.Backend.EnsureLog(ctx, l)
+	if err == nil && p.sealed {
+		err = p.SealAt(ctx, l.Name, place.Home)
+		i, _ = p.members[1].EnsureLog(ctx, l) // whose it is to those who receive
+	}
+	return i, err
+}
+
+func newHarness(place swapbackend.Place, sealed bool) backendtest.Harness {
+	stores := []*membackend.Store{membackend.NewStore(membackend.Options{}), membackend.NewStore(membackend.Options{})}
+	all := &processes{places: map[string]swapbackend.Place{}}
+	each := func(b backend.Backend, do func(*membackend.Backend)) {
+		for _, m := range b.(*process).members {
+			do(m)
+		}
+	}
+	return backendtest.Harness{
+		Connect: func(t testing.TB) backend.Backend {
+			p := &process{
+				Backend: swapbackend.New(swapbackend.Config{Home: func(string) string { return place.Home }}), place: place, sealed: sealed, all: all,
+			}
+			for i, name := range []string{"a", "b"} {
+				p.members = append(p.members, stores[i].Connect())
+				if err := p.Add(name, p.members[i]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := all.add(p); err != nil {
+				t.Fatal(err)
+			}
+			return p
+		},
+		Kill: func(_ testing.TB, b backend.Backend) { each(b, (*membackend.Backend).Kill) },
+		Cut:  func(_ testing.TB, b backend.Backend) { each(b, (*membackend.Backend).Cut) },
+		Mend: func(_ testing.TB, b backend.Backend) { each(b, (*membackend.Backend).Mend) },
+		Restart: func(testing.TB) {
+			all.mu.Lock()
+			defer all.mu.Unlock()
+			for _, do := range []func(*membackend.Backend){(*membackend.Backend).Cut, (*membackend.Backend).Mend} {
+				for _, p := range all.open {
+					each(p, do)
+				}
+			}
+		},
+		Facts: backendtest.Facts{Dedup: true},
+	}
+}

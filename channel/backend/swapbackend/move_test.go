@@ -1,0 +1,267 @@
+package swapbackend_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/channel/backend/faultbackend"
+	"github.com/sidestep-dev/sidestep/channel/backend/membackend"
+	"github.com/sidestep-dev/sidestep/channel/backend/swapbackend"
+)
+
+// town is some processes that use one log with two groups on two brokers.
+type town struct {
+	testing.TB
+	log       backend.Log
+	groups    []string
+	processes []*swapbackend.Backend
+
+	mu   sync.Mutex
+	got  map[string][]string // "group" -> ids in the order in which they came
+	last map[string]int      // "group/key" -> the last number
+}
+
+func newTown(t testing.TB, ordered bool, processes int, plan func() faultbackend.Plan) *town {
+	tn := &town{
+		TB: t, log: backend.Log{Name: "ns/log", Ordered: ordered}, groups: []string{"g1", "g2"},
+		got: map[string][]string{}, last: map[string]int{},
+	}
+	stores := map[string]*membackend.Store{"a": membackend.NewStore(membackend.Options{}), "b": membackend.NewStore(membackend.Options{})}
+	for range processes {
+		p := swapbackend.New(swapbackend.Config{Home: func(string) string { return "a" }})
+		for name, s := range stores {
+			if err := p.Add(name, faultbackend.New(s.Connect(), plan())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Cleanup(func() { _ = p.Close(context.Background()) })
+		tn.processes = append(tn.processes, p)
+	}
+	tn.try(func(ctx context.Context) error {
+		_, err := tn.processes[0].EnsureLog(ctx, tn.log)
+		for _, g := range tn.groups {
+			err = errors.Join(err, tn.processes[0].EnsureGroup(ctx, tn.log.Name, backend.Group{Name: g}))
+		}
+		return err
+	})
+	return tn
+}
+
+// try does something again until it works.
+func (tn *town) try(do func(context.Context) error) {
+	tn.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for {
+		err := do(ctx)
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil {
+			tn.Errorf("it does not work: %v", err)
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// consume receives for a group on a process until ctx ends, and now and then leaves
+// and joins again.
+func (tn *town) consume(ctx context.Context, p *swapbackend.Backend, group string, r *rand.Rand) {
+	for ctx.Err() == nil {
+		s, err := p.Subscribe(ctx, tn.log.Name, group, backend.Options{Window: 16})
+		if err != nil {
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		for n := r.IntN(400); n > 0; n-- {
+			d, err := s.Receive(ctx)
+			if err != nil {
+				break
+			}
+			tn.take(group, d)
+			if err := s.Ack(d); err != nil && ctx.Err() == nil {
+				tn.Errorf("ack: %v", err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			tn.Errorf("close: %v", err)
+		}
+	}
+}
+
+func (tn *town) take(group string, d *backend.Delivery) {
+	tn.mu.Lock()
+	defer tn.mu.Unlock()
+	id := string(d.Data)
+	tn.got[group] = append(tn.got[group], id)
+	var n int
+	if _, err := fmt.Sscanf(id, d.Key+"-%d", &n); err != nil {
+		tn.Errorf("%q: %v", id, err)
+	}
+	if k := group + "/" + d.Key; tn.log.Ordered && !d.Redelivered {
+		if n < tn.last[k] {
+			tn.Errorf("group %s: %s came after %s-%d", group, id, d.Key, tn.last[k])
+		}
+		tn.last[k] = n
+	}
+}
+
+// wanderer moves the log to and fro as the coordinator of a cluster does: it asks
+// all processes.
+func (tn *town) wanderer(ctx context.Context, r *rand.Rand) (moves int) {
+	to := "b"
+	for ctx.Err() == nil {
+		at := tn.processes[r.IntN(len(tn.processes))] // whichever is the leader
+		joined := true
+		for _, p := range tn.processes {
+			joined = joined && p.Joined(tn.log.Name)
+		}
+		if joined {
+			next, err := at.Step(ctx, tn.log, tn.groups, to)
+			if err == nil {
+				for _, i := range r.Perm(len(tn.processes)) {
+					if err := tn.processes[i].Set(tn.log.Name, next); err != nil {
+						tn.Errorf("set: %v", err)
+					}
+				}
+			}
+			if !next.Moving() && next.Home == to && r.IntN(4) == 0 {
+				moves++
+				to = map[string]string{"a": "b", "b": "a"}[to]
+			}
+		}
+		time.Sleep(time.Duration(r.IntN(300)) * time.Microsecond)
+	}
+	return moves
+}
+
+// Logs wander between two brokers while processes publish and consume; nothing is
+// lost, and what a sound broker delivers once is delivered once.
+func TestALogThatWandersLosesNothing(t *testing.T) {
+	for seed := range uint64(24) {
+		faulty := seed%3 == 2
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			t.Parallel()
+			r := rand.New(rand.NewPCG(seed, 1))
+			plan := func() faultbackend.Plan { return nil }
+			if faulty {
+				plan = func() faultbackend.Plan { return faultbackend.Random(r.Uint64(), mishaps()...) }
+			}
+			tn := newTown(t, seed%2 == 1, 1+int(seed%4), plan)
+			wander(t, tn, r, faulty)
+		})
+	}
+}
+
+// mishaps are what a broker may do: say nothing, or that it failed although it did
+// not.
+func mishaps() []faultbackend.Chance {
+	var all []faultbackend.Chance
+	for _, op := range []faultbackend.Op{
+		faultbackend.EnsureLog, faultbackend.DeleteLog, faultbackend.EnsureGroup, faultbackend.Seal,
+		faultbackend.Lag, faultbackend.Publish, faultbackend.Subscribe,
+	} {
+		for _, do := range []faultbackend.Action{faultbackend.Fail, faultbackend.LoseConfirmation} {
+			all = append(all, faultbackend.Chance{Op: op, Probability: 0.05, Fault: faultbackend.Fault{Do: do}})
+		}
+	}
+	return all
+}
+
+func wander(t *testing.T, tn *town, r *rand.Rand, faulty bool) {
+	const keys, each = 5, 200
+	ctx, stop := context.WithCancel(context.Background())
+	var consumers, publishers sync.WaitGroup
+	for i, p := range tn.processes {
+		for _, g := range tn.groups {
+			seed := rand.New(rand.NewPCG(r.Uint64(), uint64(i)))
+			consumers.Go(func() { tn.consume(ctx, p, g, seed) })
+		}
+	}
+	moves := 0
+	walk := rand.New(rand.NewPCG(r.Uint64(), 7))
+	consumers.Go(func() { moves = tn.wanderer(ctx, walk) })
+	for k := range keys {
+		p := tn.processes[k%len(tn.processes)]
+		key := fmt.Sprintf("k%d", k)
+		publishers.Go(func() {
+			for n := range each {
+				rec := &backend.Record{Key: key, Data: fmt.Appendf(nil, "%s-%d", key, n), Dedup: fmt.Sprintf("%s-%d", key, n)}
+				tn.try(func(ctx context.Context) error { return p.Publish(ctx, tn.log.Name, rec) })
+				time.Sleep(500 * time.Microsecond)
+			}
+		})
+	}
+	publishers.Wait()
+	deadline := time.Now().Add(time.Minute)
+	for !tn.all(keys*each) && time.Now().Before(deadline) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	stop()
+	consumers.Wait()
+	t.Logf("moved %d times", moves)
+	if moves == 0 {
+		t.Error("it did not move")
+	}
+	for _, g := range tn.groups {
+		seen := map[string]int{}
+		for _, id := range tn.got[g] {
+			seen[id]++
+		}
+		if len(seen) != keys*each {
+			t.Errorf("group %s got %d records of %d", g, len(seen), keys*each)
+		}
+		if twice := len(tn.got[g]) - len(seen); twice > 0 && !faulty {
+			t.Errorf("group %s got %d records twice", g, twice)
+		}
+	}
+}
+
+func (tn *town) all(want int) bool {
+	tn.mu.Lock()
+	defer tn.mu.Unlock()
+	for _, g := range tn.groups {
+		seen := map[string]bool{}
+		for _, id := range tn.got[g] {
+			seen[id] = true
+		}
+		if len(seen) < want {
+			return false
+		}
+	}
+	return true
+}
+
+// Two URLs may lead to one broker.
+func TestALogDoesNotMoveToWhereItIs(t *testing.T) {
+	t.Parallel()
+	store := membackend.NewStore(membackend.Options{})
+	b := swapbackend.New(swapbackend.Config{Home: func(string) string { return "a" }})
+	t.Cleanup(func() { _ = b.Close(context.Background()) })
+	for _, name := range []string{"a", "b"} {
+		if err := b.Add(name, store.Connect()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := backend.Log{Name: "ns/log"}
+	if _, err := b.EnsureLog(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	p, err := b.Step(t.Context(), l, []string{"g"}, "b")
+	if err != nil || !p.Equal(swapbackend.Place{Home: "b"}) {
+		t.Fatalf("got %+v, %v, want it to be at home there", p, err)
+	}
+	if err := b.Set(l.Name, p); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Publish(t.Context(), l.Name, &backend.Record{}); err != nil {
+		t.Errorf("publish: %v", err)
+	}
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/sidestep-dev/sidestep/hack/bench/internal/machine"
+	"github.com/sidestep-dev/sidestep/hack/bench/internal/stats"
+)
+
+const (
+	atOnce      = 4         // payloads, where memory is measured
+	memoryOnly  = 3         // rounds in which it is
+	perSize     = 128 * mib // bytes that each size is measured with, about
+	mostPerSize = 20
+	warmUp      = 20
+	patience    = 2 * time.Minute // for one payload
+)
+
+// bench measures.
+type bench struct {
+	dir      string
+	sizes    []int64
+	steps    *steps
+	progress io.Writer
+	ids      int
+	client   http.Client
+}
+
+// results are what all rounds showed.
+type results struct {
+	rounds  int
+	wanted  []contender
+	sizes   []int64
+	times   map[key][]float64 // microseconds by round: of a payload, or of a hop by reference
+	memory  map[key][]float64 // MiB: the peak of a process that carried four at once
+	foreign []float64
+}
+
+type key struct {
+	contender string
+	size      int64
+}
+
+// rounds measures every contender with every size once in each round.
+func (b *bench) rounds(ctx context.Context, wanted []contender, rounds int, seed uint64) (*results, error) {
+	r := &results{rounds: rounds, wanted: wanted, sizes: b.sizes, times: map[key][]float64{}, memory: map[key][]float64{}}
+	began := time.Now()
+	for round := range rounds {
+		order := slices.Clone(wanted)
+		rand.New(rand.NewPCG(seed, uint64(round))).Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		load := machine.WatchForeign()
+		for _, c := range order {
+			if err := b.times(ctx, c, r); err != nil {
+				return nil, fmt.Errorf("%s in round %d: %w", c.name, round+1, err)
+			}
+			if round < memoryOnly {
+				if err := b.memory(ctx, c, r); err != nil {
+					return nil, fmt.Errorf("memory of %s in round %d: %w", c.name, round+1, err)
+				}
+			}
+			b.say("round %d/%d  %-14s  after %v", round+1, rounds, c.name, time.Since(began).Round(time.Second))
+		}
+		r.foreign = append(r.foreign, load.Part())
+	}
+	return r, nil
+}
+
+// times measures all sizes, one payload at a time.
+func (b *bench) times(ctx context.Context, c contender, r *results) error {
+	p, err := b.start(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	for range warmUp {
+		if _, err := b.send(ctx, p, c, kib); err != nil {
+			return p.Explain(err)
+		}
+	}
+	for _, size := range b.sizes {
+		var took []float64
+		for range min(max(1, perSize/size), mostPerSize) {
+			micros, err := b.send(ctx, p, c, size)
+			if err != nil {
+				return p.Explain(err)
+			}
+			took = append(took, micros...)
+		}
+		slices.Sort(took)
+		k := key{c.name, size}
+		r.times[k] = append(r.times[k], stats.Quantile(took, 0.5))
+	}
+	return nil
+}
+
+// memory measures the peak of a process that carries several at once, of the
+// smallest and of the largest size.
+func (b *bench) memory(ctx context.Context, c contender, r *results) error {
+	for _, size := range []int64{b.sizes[0], b.sizes[len(b.sizes)-1]} {
+		p, err := b.start(ctx, c)
+		if err != nil {
+			return err
+		}
+		var wg sync.WaitGroup
+		failed := make(chan error, atOnce)
+		for range atOnce {
+			wg.Go(func() {
+				if _, err := b.send(ctx, p, c, size); err != nil {
+					failed <- err
+				}
+			})
+		}
+		wg.Wait()
+		peak, err := p.PeakRSS()
+		if len(failed) > 0 {
+			err = p.Explain(<-failed)
+		}
+		p.stop()
+		if err != nil {
+			return err
+		}
+		k := key{c.name, size}
+		r.memory[k] = append(r.memory[k], float64(peak)/mib)
+	}
+	return nil
+}
+
+var idLock sync.Mutex
+
+func (b *bench) id() string {
+	idLock.Lock()
+	defer idLock.Unlock()
+	b.ids++
+	return strconv.Itoa(b.ids)
+}
+
+// send posts one payload and waits until it has arrived. It returns how long that
+// took, or the hops, in microseconds.
+func (b *bench) send(ctx context.Context, p *running, c contender, size int64) ([]float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	id := b.id()
+	arrivals := b.steps.expect(id)
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, p.URL, newPattern(size))
+	if err != nil {
+		return nil, err
+	}
+	r.ContentLength = size
+	for name, value := range map[string]string{
+		"Ce-Id": id, "Ce-Source": "/bench", "Ce-Type": "t", "Ce-Specversion": "1.0", "Content-Type": "application/octet-stream",
+	} {
+		r.Header.Set(name, value)
+	}
+	start := time.Now()
+	answer, err := b.client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusAccepted {
+		return nil, fmt.Errorf("%d bytes were answered %s", size, answer.Status)
+	}
+	var a arrival
+	select {
+	case a = <-arrivals:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%d bytes were accepted, but did not arrive", size)
+	}
+	if a.err != nil {
+		return nil, a.err
+	}
+	if !c.reference {
+		if a.bytes != size {
+			return nil, fmt.Errorf("%d bytes arrived of %d", a.bytes, size)
+		}
+		return []float64{micros(a.at.Sub(start))}, nil
+	}
+	var hops []float64
+	for _, h := range b.steps.take(id) {
+		hops = append(hops, micros(h))
+	}
+	return hops, nil
+}
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+// pattern yields bytes that do not repeat within a block.
+type pattern struct{ left int64 }
+
+var block = func() []byte {
+	b := make([]byte, mib)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(b)
+	return b
+}()
+
+func newPattern(size int64) *pattern { return &pattern{size} }
+
+func (p *pattern) Read(to []byte) (int, error) {
+	if p.left == 0 {
+		return 0, io.EOF
+	}
+	at := p.left % mib
+	n := copy(to[:min(int64(len(to)), p.left)], block[at:])
+	p.left -= int64(n)
+	return n, nil
+}

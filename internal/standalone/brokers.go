@@ -1,0 +1,334 @@
+package standalone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sidestep-dev/sidestep/channel"
+	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/channel/backend/natsbackend"
+	"github.com/sidestep-dev/sidestep/channel/backend/swapbackend"
+	"github.com/sidestep-dev/sidestep/sequence/manifest"
+)
+
+// How logs move from one backend to another.
+const (
+	// movePoll is how often logs that move are looked at.
+	movePoll = 50 * time.Millisecond
+	// moveLimit bounds the logs that take a step at once.
+	moveLimit = 256
+	// openAgain is the pause before a backend is opened again that could not be.
+	openAgain = 5 * time.Second
+	// openBrokerTimeout bounds the opening of a backend.
+	openBrokerTimeout = 30 * time.Second
+)
+
+// brokers are the backends that logs are on, and what moves them.
+//
+//	config-sidestep: backend, namespaces --use--> open --> active: where logs are wanted
+//	                                                |          |
+//	                                             failed        v
+//	                                             (again)   run: a step for each log that is elsewhere
+//	                                                           |  write down, then swapbackend.Set
+//	                                                           v
+//	                                                       a backend without logs is closed
+type brokers struct {
+	swap      *swapbackend.Backend
+	state     *state
+	lifecycle *lifecycle // its lock guards state
+	data      string
+	logger    *slog.Logger
+
+	// wanted is what the files say, active the last of it whose backends are
+	// all open.
+	wanted, active atomic.Pointer[manifest.Config]
+	wake           chan struct{} // one place
+	moving         atomic.Int64
+	unreachable    atomic.Bool
+	// pinned: a backend's server has payloads too; it stays open.
+	pinned atomic.Bool
+}
+
+func newBrokers(s *state, data string, logger *slog.Logger) *brokers {
+	b := &brokers{state: s, data: data, logger: logger, wake: make(chan struct{}, 1)}
+	b.swap = swapbackend.New(swapbackend.Config{Home: b.home, Logger: logger})
+	return b
+}
+
+// home is where a channel's log belongs.
+func (b *brokers) home(log string) string {
+	namespace, _, _ := strings.Cut(log, "/")
+	c := b.active.Load()
+	return brokerOf(c, c.BackendOf(namespace)).id()
+}
+
+// kinds are those of all backends that a configuration uses.
+func kinds(c *manifest.Config) []string {
+	all := []string{c.Backend}
+	for _, kind := range c.Namespaces {
+		if !slices.Contains(all, kind) {
+			all = append(all, kind)
+		}
+	}
+	return all
+}
+
+// open opens the backends that the files name, and those that logs are on since
+// before.
+func (b *brokers) open(ctx context.Context, c *manifest.Config) error {
+	b.wanted.Store(c)
+	if err := b.openAll(ctx, c); err != nil {
+		return err
+	}
+	b.active.Store(c)
+	for log, p := range b.state.Places {
+		for _, id := range p.All() {
+			if b.swap.Member(id) != nil {
+				continue
+			}
+			if err := b.add(ctx, c, b.state.Brokers[id]); err != nil {
+				return fmt.Errorf("it still has the records of channel %s: %w", log, err)
+			}
+		}
+		if err := b.swap.Set(log, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openAll opens what a configuration uses and is not open yet.
+func (b *brokers) openAll(ctx context.Context, c *manifest.Config) error {
+	for _, kind := range kinds(c) {
+		if err := b.add(ctx, c, brokerOf(c, kind)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *brokers) add(ctx context.Context, c *manifest.Config, spec broker) error {
+	id := spec.id()
+	if b.swap.Member(id) != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, openBrokerTimeout)
+	defer cancel()
+	m, err := spec.open(ctx, b.data, b.logger)
+	if err != nil {
+		return fmt.Errorf("open backend %s: %w", id, err)
+	}
+	if err := fits(m, c.ClaimCheck.Threshold, channel.MaxAttributeBytes); err != nil {
+		return errors.Join(fmt.Errorf("open backend %s: %w", id, err), m.Close(ctx))
+	}
+	return b.swap.Add(id, m)
+}
+
+// nats is the connection to a JetStream server that is a backend now.
+func (b *brokers) nats() (*natsbackend.Backend, error) {
+	for _, kind := range []string{b.active.Load().Backend, manifest.BackendNATS, manifest.BackendEmbedded} {
+		if n := natsOf(b.swap.Member(brokerOf(b.active.Load(), kind).id())); n != nil {
+			b.pinned.Store(true)
+			return n, nil
+		}
+	}
+	return nil, errors.New("a nats:// store needs the parameter url, as the backend is no JetStream")
+}
+
+// use has logs go to the backends that the files name from now on. An error says that
+// they stay where they are until these can be reached; that is tried again.
+func (b *brokers) use(ctx context.Context, c *manifest.Config) error {
+	b.wanted.Store(c)
+	err := b.openAll(ctx, c)
+	b.unreachable.Store(err != nil)
+	if err == nil {
+		b.active.Store(c)
+	}
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+	return err
+}
+
+// place writes down where the logs of a table are, before they are made. It is called
+// with the lifecycle's lock held, and before the state is saved.
+func (b *brokers) place(t *channel.Table) error {
+	if b.state.Places == nil {
+		b.state.Places = make(map[string]swapbackend.Place)
+	}
+	for _, c := range t.Channels {
+		log := c.Log().Name
+		if _, known := b.state.Places[log]; known {
+			continue
+		}
+		p := swapbackend.Place{Home: b.home(log), Ordered: c.Ordered}
+		if err := b.swap.Set(log, p); err != nil {
+			return err
+		}
+		b.state.Places[log] = p
+	}
+	b.describe()
+	return nil
+}
+
+// describe notes how the backends are reached that logs are on.
+func (b *brokers) describe() {
+	c := b.active.Load()
+	specs := make(map[string]broker)
+	for _, kind := range kinds(c) {
+		spec := brokerOf(c, kind)
+		specs[spec.id()] = spec
+	}
+	for _, p := range b.state.Places {
+		for _, id := range p.All() {
+			if _, known := specs[id]; !known {
+				specs[id] = b.state.Brokers[id]
+			}
+		}
+	}
+	b.state.Brokers = specs
+}
+
+// run moves logs to where they are wanted, until ctx ends.
+func (b *brokers) run(ctx context.Context) {
+	opened := time.Now()
+	for {
+		if b.wanted.Load() != b.active.Load() && time.Since(opened) >= openAgain {
+			opened = time.Now()
+			if err := b.use(ctx, b.wanted.Load()); err != nil {
+				b.logger.Error("a backend cannot be used; all stays where it is, and it is tried again", "pause", openAgain, "error", err)
+			}
+		}
+		pause := time.Second
+		if b.round(ctx) {
+			pause = movePoll
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.wake:
+		case <-time.After(pause):
+		}
+	}
+}
+
+// move is a log that is not where it is wanted.
+type move struct {
+	log    backend.Log
+	groups []string
+	to     string
+	next   swapbackend.Place
+	err    error
+}
+
+// round has each log that is not where it is wanted take a step, and tells whether
+// there are any.
+func (b *brokers) round(ctx context.Context) bool {
+	moves := b.moves()
+	b.moving.Store(int64(len(moves)))
+	if len(moves) == 0 {
+		b.closeUnused(ctx)
+		return false
+	}
+	var g errgroup.Group
+	g.SetLimit(moveLimit)
+	for _, m := range moves {
+		g.Go(func() error {
+			if m.next = b.swap.Place(m.log.Name); b.swap.Joined(m.log.Name) {
+				m.next, m.err = b.swap.Step(ctx, m.log, m.groups, m.to)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+	if err := b.settle(ctx, moves); err != nil && ctx.Err() == nil {
+		b.logger.Error("moving logs between backends; trying again", "error", err)
+	}
+	return true
+}
+
+func (b *brokers) moves() []*move {
+	b.lifecycle.mu.Lock()
+	defer b.lifecycle.mu.Unlock()
+	var moves []*move
+	for _, c := range b.state.Table.Channels {
+		l := c.Log()
+		p, to := b.swap.Place(l.Name), b.home(l.Name)
+		if p.Home == to && !p.Moving() {
+			continue
+		}
+		m := &move{log: l, to: to}
+		for _, s := range c.Subscriptions {
+			m.groups = append(m.groups, s.UID)
+		}
+		moves = append(moves, m)
+	}
+	return moves
+}
+
+// settle writes down where the logs are after their steps, and then has them be there.
+func (b *brokers) settle(ctx context.Context, moves []*move) error {
+	b.lifecycle.mu.Lock()
+	defer b.lifecycle.mu.Unlock()
+	var errs []error
+	var changed []*move
+	for _, m := range moves {
+		if m.err != nil {
+			errs = append(errs, m.err)
+			continue
+		}
+		old, known := b.state.Places[m.log.Name]
+		switch {
+		case !known:
+			// The channel was removed meanwhile; the step may have made a log.
+			errs = append(errs, b.swap.Forget(ctx, m.log.Name, m.to))
+		case !old.Equal(m.next):
+			b.state.Places[m.log.Name] = m.next
+			changed = append(changed, m)
+		}
+	}
+	if len(changed) == 0 {
+		return errors.Join(errs...)
+	}
+	b.describe()
+	if err := b.state.save(); err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	for _, m := range changed {
+		errs = append(errs, b.swap.Set(m.log.Name, m.next))
+		if !m.next.Moving() {
+			b.logger.Info("a log has moved", "log", m.log.Name, "backend", m.next.Home)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// closeUnused closes the backends that no log is on, and that none is wanted on.
+func (b *brokers) closeUnused(ctx context.Context) {
+	c := b.active.Load()
+	if b.wanted.Load() != c || b.pinned.Load() {
+		return
+	}
+	for _, id := range b.swap.Members() {
+		used := slices.ContainsFunc(kinds(c), func(kind string) bool { return brokerOf(c, kind).id() == id })
+		if used {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, shutdownGrace)
+		if err := b.swap.Remove(ctx, id); err != nil {
+			b.logger.Warn("closing a backend that is no longer used", "backend", id, "error", err)
+		} else {
+			b.logger.Info("closed a backend that is no longer used", "backend", id)
+		}
+		cancel()
+	}
+}

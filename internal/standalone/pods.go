@@ -1,0 +1,79 @@
+package standalone
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/sidestep-dev/sidestep/colocate"
+	"github.com/sidestep-dev/sidestep/colocate/balance"
+	"github.com/sidestep-dev/sidestep/sequence/manifest"
+)
+
+// readSlipKey reads or makes the key that slips are signed with.
+func (p *process) readSlipKey() (err error) {
+	if p.SlipKey != "" {
+		if p.slipKey, err = ensureSlipKey(p.SlipKey); err != nil {
+			return err
+		}
+	}
+	return p.checkPods(p.set)
+}
+
+// openPods makes what runs chains in the pods that the files declare. Without a
+// key there is none.
+func (p *process) openPods(undo *closers) (err error) {
+	if p.slipKey == nil {
+		return nil
+	}
+	p.pods, err = colocate.New(colocate.Config{
+		Key: p.slipKey, Sender: p.sender, Balance: balance.Config{Policy: p.set.Config.Dispatch.Routing}, Logger: p.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	undo.add(func() error { p.pods.Close(); return nil })
+	return nil
+}
+
+// checkPods tells what keeps the pods of a set from being used.
+func (p *process) checkPods(set *manifest.Set) error {
+	if pods := set.LocalPods(); len(pods) > 0 && p.SlipKey == "" {
+		return fmt.Errorf("LocalPod %s/%s: its sidecar runs nothing that is not signed: give a key with --slip-key FILE, which is made if it is absent",
+			pods[0].Namespace, pods[0].Name)
+	}
+	return nil
+}
+
+// usePods has chains run in the pods of a set from now on, chosen by its policy.
+func (p *process) usePods(set *manifest.Set) error {
+	if p.pods == nil {
+		return nil
+	}
+	return errors.Join(p.pods.SetMap(podMap(set)), p.pods.SetPolicy(set.Config.Dispatch.Routing))
+}
+
+// podMap is what the files say of pods.
+func podMap(set *manifest.Set) *colocate.Map {
+	m := new(colocate.Map)
+	services := set.ColocatedServices()
+	for _, l := range set.LocalPods() {
+		pod := colocate.Pod{
+			ID: l.Namespace + "/" + l.Name, Namespace: l.Namespace, Sidecar: l.Sidecar, Zone: l.Zone, Weight: l.Weight,
+			Ports: make(map[string]uint16, len(l.Steps)),
+		}
+		for _, s := range l.Steps {
+			if name := l.Namespace + "/" + s.Service; services[name] != "" {
+				pod.Ports[name] = s.Port
+			}
+		}
+		if len(pod.Ports) > 0 { // else all of its Services opted out
+			m.Pods = append(m.Pods, pod)
+		}
+	}
+	for name, address := range services {
+		if host := colocate.HostOf(address); host != "" {
+			m.Services = append(m.Services, colocate.Service{Name: name, Hosts: []string{host}})
+		}
+	}
+	return m
+}

@@ -266,6 +266,12 @@ func (r *Roll) ask(ctx context.Context, replicas []replica, keys []types.Namespa
 	return replies
 }
 
+// none tells whether there is no dispatcher at all.
+func (r *Roll) none(ctx context.Context) bool {
+	replicas, err := r.replicas(ctx)
+	return err == nil && len(replicas) == 0
+}
+
 type replica struct{ name, address string }
 
 // replicas are the dispatchers that may work from a table: whose process runs.

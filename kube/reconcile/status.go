@@ -165,6 +165,9 @@ func (w *work) attend(ctx context.Context) {
 		return
 	}
 	known := manage.GetCondition(v1alpha1.ConditionDispatchersReady).IsTrue() && status.Address != nil
+	if known && w.Roll.none(ctx) {
+		known = false // until one is there again, and has been asked
+	}
 	var f *finding
 	if !known || w.waits(was) {
 		f = w.Roll.Await(w.key(), w.want())

@@ -3,11 +3,13 @@ package egress
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -113,6 +115,13 @@ type Config struct {
 	DialTimeout time.Duration
 	// IdleTimeout is how long an unused connection is kept. 0: 90 s.
 	IdleTimeout time.Duration
+	// Token is the bearer token for a Target that has an Audience and an
+	// Identity; it is called for each attempt. nil: there are none.
+	Token func(ctx context.Context, identity, audience string) (string, error)
+	// TLS is the configuration for https targets with the CACerts, "" for none. nil:
+	// the system's authorities and CACerts, from TLS 1.2 on. Forget has it asked
+	// again.
+	TLS func(caCerts string) (*tls.Config, error)
 	// Proxy tells which proxy serves a URL, nil for none, as in
 	// http.Transport. A nil func: http.ProxyFromEnvironment.
 	Proxy func(*http.Request) (*url.URL, error)
@@ -201,6 +210,18 @@ func (c *Client) Close() {
 	c.stopped.Wait()
 }
 
+// Forget has what is trusted looked at anew: connections with TLS that attempts
+// are using are closed when they end.
+func (c *Client) Forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.transports {
+		t.CloseIdleConnections()
+	}
+	c.transports = make(map[string]*http.Transport)
+	clear(c.endpoints)
+}
+
 // Send makes one attempt. It returns when the response has been read
 // completely, when timeout has passed, or when ctx ends.
 func (c *Client) Send(ctx context.Context, r *Request, f Format, timeout time.Duration) Result {
@@ -208,10 +229,27 @@ func (c *Client) Send(ctx context.Context, r *Request, f Format, timeout time.Du
 	if err != nil {
 		return Result{Err: err}
 	}
+	if c.Token != nil && r.Target.Audience != "" && r.Target.Identity != "" {
+		if r, err = c.identified(ctx, r); err != nil {
+			return Result{Err: err}
+		}
+	}
 	if e.pool != nil && r.Event.Payload == nil {
 		return c.sendLean(ctx, e, r, f, timeout)
 	}
 	return c.sendFull(ctx, e, r, f, timeout)
+}
+
+// identified is r with the token that its target wants. Trying again is right
+// when there is none just now.
+func (c *Client) identified(ctx context.Context, r *Request) (*Request, error) {
+	token, err := c.Token(ctx, r.Target.Identity, r.Target.Audience)
+	if err != nil {
+		return nil, fmt.Errorf("post to %s: token for %s: %w", r.Target.Display(), r.Target.Identity, cause(ctx, err))
+	}
+	with := *r
+	with.Extra = append(slices.Clone(r.Extra), event.Attribute{Name: "authorization", Value: "Bearer " + token})
+	return &with, nil
 }
 
 func (c *Client) endpoint(t *Target) (*endpoint, error) {

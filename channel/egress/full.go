@@ -21,16 +21,13 @@ func (c *Client) transport(caCerts string) (*http.Transport, error) {
 	if t := c.transports[caCerts]; t != nil {
 		return t, nil
 	}
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-	if caCerts != "" {
-		roots, err := x509.SystemCertPool()
-		if err != nil {
-			roots = x509.NewCertPool() // no system pool: the given ones alone
-		}
-		if !roots.AppendCertsFromPEM([]byte(caCerts)) {
-			return nil, fmt.Errorf("%w: CACerts hold no PEM certificate", ErrTarget)
-		}
-		cfg.RootCAs = roots
+	trust := c.TLS
+	if trust == nil {
+		trust = systemTLS
+	}
+	cfg, err := trust(caCerts)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrTarget, err)
 	}
 	t := &http.Transport{
 		Proxy:                  c.Proxy,
@@ -46,6 +43,22 @@ func (c *Client) transport(caCerts string) (*http.Transport, error) {
 	}
 	c.transports[caCerts] = t
 	return t, nil
+}
+
+func systemTLS(caCerts string) (*tls.Config, error) {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if caCerts == "" {
+		return cfg, nil
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool() // no system pool: the given ones alone
+	}
+	if !roots.AppendCertsFromPEM([]byte(caCerts)) {
+		return nil, errors.New("CACerts hold no PEM certificate")
+	}
+	cfg.RootCAs = roots
+	return cfg, nil
 }
 
 // sendFull makes one attempt through net/http.

@@ -48,6 +48,9 @@ type Target struct {
 	Host string
 	// CACerts are PEM certificates trusted beside the system's; "" for none.
 	CACerts string
+	// Audience of the token that goes with a request, and Identity of who it is
+	// for, as Config.Token understands it. "" for a request without one.
+	Audience, Identity string
 	// Reference: a payload that is not in the log is handed over as a URL to
 	// fetch it from, and not by value.
 	Reference bool

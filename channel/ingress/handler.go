@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/sidestep-dev/sidestep/channel"
@@ -37,6 +38,11 @@ type Handler struct {
 	// BudgetWait is how long a request waits for Budget before it is
 	// refused. 0: DefaultBudgetWait.
 	BudgetWait time.Duration
+	// Admit, if set, decides who may send to a channel. It is called before the
+	// body is read, with what the request has in Authorization; what it
+	// returns, unless nil, is asked again once the event is known. A refusal is
+	// the error that Refuse makes; any other is answered with 503.
+	Admit func(ctx context.Context, c *channel.Channel, authorization string) (func(*event.Event) error, error)
 	// BodyIdle is how long the body of a request may pause, and the reader of a link.
 	// 0: DefaultBodyIdle.
 	BodyIdle time.Duration
@@ -134,6 +140,10 @@ func (x *exchange) accept() error {
 		return err
 	}
 	x.channel = c
+	allows, err := x.admit()
+	if err != nil {
+		return err
+	}
 	if err := x.Dispatcher.Room(); err != nil {
 		return err
 	}
@@ -145,6 +155,11 @@ func (x *exchange) accept() error {
 	e, err := x.event(b)
 	if err != nil {
 		return err
+	}
+	if allows != nil {
+		if err := allows(e); err != nil {
+			return err
+		}
 	}
 	size, large := event.RecordSize(e), x.Payloads != nil && (b.more || len(e.Data) > x.Payloads.Threshold())
 	if large {
@@ -159,6 +174,21 @@ func (x *exchange) accept() error {
 		}
 	}
 	return x.publish(e)
+}
+
+// admit asks whether the sender may be heard at all.
+func (x *exchange) admit() (func(*event.Event) error, error) {
+	if x.Admit == nil {
+		return nil, nil
+	}
+	var authorization string
+	for name, value := range x.request.Fields {
+		if strings.EqualFold(name, "authorization") {
+			authorization = value
+			break
+		}
+	}
+	return x.Admit(x.request.Context(), x.channel, authorization)
 }
 
 // limits of a request's body: what belongs into memory, and what is taken at all.

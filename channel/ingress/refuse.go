@@ -27,6 +27,10 @@ type refusal struct {
 
 func (r refusal) Error() string { return r.text }
 
+// Refuse is the error of a Handler.Admit that lets nobody in; text is for the
+// sender.
+func Refuse(status int, text string) error { return refusal{status: status, text: text} }
+
 func tooLarge(size, limit int64) refusal {
 	return refusal{
 		status: http.StatusRequestEntityTooLarge,

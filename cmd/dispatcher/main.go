@@ -1,8 +1,11 @@
 // Command dispatcher moves events through channels.
 //
+//	dispatcher run                                 on a cluster: deliver the events of its channels
+//	dispatcher store                               on a cluster: keep their logs, where there is no broker
 //	dispatcher standalone -f PATH [-f PATH ...]    run flows from YAML files
 //
-// main only wires: what it starts is in internal/standalone.
+// main only wires: what it starts is in kube/serve, internal/store and
+// internal/standalone.
 package main
 
 import (
@@ -33,7 +36,7 @@ type command struct {
 	run         func(ctx context.Context, args []string, stdout, stderr io.Writer) error
 }
 
-var commands = []command{standaloneCommand}
+var commands = []command{runCommand, storeCommand, standaloneCommand}
 
 func run(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 || args[0] == "-h" || args[0] == "--help" || args[0] == "help" {

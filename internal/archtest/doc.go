@@ -1,7 +1,7 @@
 // Package archtest holds the imports to the layers of the design, section 3.
 // It has tests only.
 //
-//	cmd --> { kube, internal/standalone } --> { channel, sequence, claimcheck, colocate }
+//	cmd --> { kube, internal/standalone, internal/store } --> { channel, sequence, claimcheck, colocate }
 //	                                               |
 //	                                               v
 //	                                         channel/backend <-- *backend

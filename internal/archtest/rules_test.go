@@ -51,7 +51,7 @@ var rules = []rule{
 	{
 		name:    "kube does not import cmd",
 		instead: "cmd wires only: move what is needed down",
-		of:      []string{"kube/..."}, never: []string{"cmd/..."}, later: true,
+		of:      []string{"kube/..."}, never: []string{"cmd/..."},
 	},
 	{
 		name:    "one command does not import another",
@@ -116,6 +116,30 @@ var rules = []rule{
 		of:      []string{"sequence/..."}, deep: true, never: slices.Concat(backends, []string{
 			"channel/ingress/...", "internal/standalone/...", "internal/telemetry/...",
 		}),
+	},
+	{
+		name:    "what controller and dispatchers say to each other is theirs alone",
+		instead: "keep internal/rollcall to types that need nothing",
+		of:      []string{"internal/rollcall"}, deep: true, only: []string{std},
+	},
+	{
+		name:    "the store knows nothing of channels",
+		instead: "it keeps what a backend puts into it: that is channel/backend/natsbackend's to know",
+		of:      []string{"internal/store"}, deep: true, never: []string{
+			"channel/...", "sequence/...", "claimcheck/...", "colocate/...", "kube/...",
+		},
+	},
+	{
+		name:    "a replica does not know where its table comes from",
+		instead: "apply it from outside: kube/watch and internal/standalone do",
+		of:      []string{"internal/replica"}, deep: true, never: slices.Concat(backends, []string{
+			"sequence/...", "kube/...", "internal/standalone/...",
+		}),
+	},
+	{
+		name:    "the controller and the dispatcher share objects and their translation, and no more",
+		instead: "move what both need to kube/watch or kube/broker",
+		of:      []string{"kube/reconcile"}, never: []string{"kube/serve/...", "internal/replica/..."},
 	},
 	{
 		name:    "the protocol between dispatcher and sidecar needs neither",

@@ -208,7 +208,7 @@ func (p *process) openDispatcher() (err error) {
 	if err != nil {
 		return err
 	}
-	gauges(p.registry, p.dispatcher, p.bytes)
+	telemetry.Gauges(p.registry, p.dispatcher, p.bytes)
 	p.reloads = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sidestep_reloads_total",
 		Help: "Times that the files were read again, by result.",

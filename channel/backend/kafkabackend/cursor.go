@@ -121,9 +121,9 @@ func (c *cursor) look() {
 		return
 	}
 	c.looking = true
-	s := c.d.s
+	s, p := c.d.s, c.unit.partition
 	s.b.crew.Go(func() {
-		b := s.b.locate(c.unit.partition, func() bool {
+		b := s.b.locate(p, func() bool {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			return c.d.stage != active
@@ -141,6 +141,8 @@ func (c *cursor) look() {
 			return
 		}
 		c.fetcher = b.services().fetcher
+		// Another fetcher may still look at the former one, under its own lock.
+		c.unit = &unit{partition: p, take: c.take}
 		c.set = wish{}
 		c.d.update()
 	})
@@ -175,7 +177,8 @@ func (c *cursor) trouble(f *fetched) {
 	c.fetcher = nil
 	s := c.d.s
 	if f.code == int16(kafka.OffsetOutOfRange) {
-		s.b.crew.Go(c.outOfRange)
+		p := c.unit.partition
+		s.b.crew.Go(func() { c.outOfRange(p) })
 		return
 	}
 	s.b.cluster.forget(c.unit.topic)
@@ -183,14 +186,14 @@ func (c *cursor) trouble(f *fetched) {
 }
 
 // outOfRange: the broker removed what we wanted to read next, or lost it.
-func (c *cursor) outOfRange() {
+func (c *cursor) outOfRange(p partition) {
 	s := c.d.s
 	ctx, cancel := context.WithTimeout(s.b.life, s.b.config.RequestTimeout)
 	defer cancel()
-	start, err := s.b.cluster.offset(ctx, earliest, c.unit.partition)
+	start, err := s.b.cluster.offset(ctx, earliest, p)
 	var end []int64
 	if err == nil {
-		end, err = s.b.cluster.offset(ctx, latest, c.unit.partition)
+		end, err = s.b.cluster.offset(ctx, latest, p)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

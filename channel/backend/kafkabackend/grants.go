@@ -70,9 +70,9 @@ func (r *grantReader) look() {
 		return
 	}
 	r.looking = true
-	s := r.m.s
+	s, p := r.m.s, r.unit.partition
 	s.b.crew.Go(func() {
-		b := s.b.locate(r.unit.partition, func() bool {
+		b := s.b.locate(p, func() bool {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			return r.stopped
@@ -82,6 +82,7 @@ func (r *grantReader) look() {
 		r.looking = false
 		if b != nil && !r.stopped {
 			r.fetcher = b.services().fetcher
+			r.unit = &unit{partition: p, take: r.take} // as a cursor does
 			r.set = wish{}
 			r.update()
 		}

@@ -3,6 +3,7 @@ package natsbackend
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -104,7 +105,22 @@ func (h *holder) expect(t testing.TB, want string) {
 	}
 }
 
-func (h *holder) pause(t testing.TB)  { h.signal(t, syscall.SIGSTOP) }
+// pause returns when the holder stands still. The kernel stops a process once one
+// of its threads has taken the signal; until then, which takes a while on a busy
+// machine, the others receive and ack what comes, as they may.
+func (h *holder) pause(t testing.TB) {
+	t.Helper()
+	h.signal(t, syscall.SIGSTOP)
+	eventually(t, "pause of the holder", func() error {
+		var s syscall.WaitStatus
+		_, err := syscall.Wait4(h.cmd.Process.Pid, &s, syscall.WUNTRACED|syscall.WNOHANG, nil)
+		if err == nil && !s.Stopped() {
+			err = errors.New("it goes on")
+		}
+		return err
+	})
+}
+
 func (h *holder) resume(t testing.TB) { h.signal(t, syscall.SIGCONT) }
 
 func (h *holder) signal(t testing.TB, s syscall.Signal) {

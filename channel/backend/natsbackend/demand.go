@@ -247,6 +247,13 @@ func (m *member) pull(p pull) bool {
 		expires, heartbeat = pullLargeExpires, 0
 	case m.b.config.Server != nil:
 		heartbeat *= 2 // the server's silence would be that of this process
+	case m.order != nil:
+		// If this process is stopped, what it asked for must not take from
+		// the next leader what comes back.
+		expires = min(expires, m.order.lease.ttl/2)
+		if expires < 2*heartbeat {
+			heartbeat = 0 // the broker takes none; that it is over is a sign of life
+		}
 	}
 	if !m.request(p.id, p.batch, p.bytes, expires, heartbeat) {
 		d.notUntil = time.Now().Add(pullPause)
@@ -310,7 +317,7 @@ func (m *member) status(msg *nats.Msg) {
 			m.verifying = m.b.spawn(m.verify)
 		}
 	}
-	if m.order != nil {
+	if m.order != nil && m.order.phase.Load() == recovering {
 		m.order.nudge()
 	}
 	m.ask()

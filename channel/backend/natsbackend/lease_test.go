@@ -164,6 +164,34 @@ func TestAPausedHolderDoesNotDeliverOnceItsLeaseIsOver(t *testing.T) {
 	eventually(t, "records", settled(t, b, log, "g"))
 }
 
+// What the stopped holder has asked for stands at the broker, which answers it
+// with what comes back, again and again.
+func TestWhatAPausedHolderHasAskedForDoesNotOutliveItsLease(t *testing.T) {
+	t.Parallel()
+	const before = 18 // so that two requests are open, for many more than are left
+	c := brokertest.Start(t)
+	b := connectTo(t, Config{URL: "nats://" + c.Address})
+	log := makeLog(t, b, true, "g")
+	h := startHolder(t, c, log)
+	all := numbered("r", before+2)
+	for _, id := range all[:before] {
+		publish(t, b, log, id)
+		h.expect(t, id)
+	}
+	eventually(t, "acks", settled(t, b, log, "g"))
+	h.pause(t)
+	publish(t, b, log, all[before:]...)
+	sub := subscribe(t, b, log, "g", backend.Options{})
+	for _, id := range all[before:] {
+		d := receive(t, sub)
+		if string(d.Data) != id {
+			t.Fatalf("received %q, want %q", d.Data, id)
+		}
+		ackAll(t, sub, d)
+	}
+	eventually(t, "records", settled(t, b, log, "g"))
+}
+
 func TestARecordThatWentBackDoesNotCountAsHeldUntilItIsHereAgain(t *testing.T) {
 	t.Parallel()
 	b := connectTo(t, Config{Server: startServer(t, ServerConfig{})})

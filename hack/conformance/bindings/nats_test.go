@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"sync"
 	"testing"
 	"time"
 
@@ -180,7 +181,10 @@ func TestTheSDKReadsWhatWeStore(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	left := maps.Clone(want)
+	var mu sync.Mutex // the SDK calls from many goroutines
 	err = client.StartReceiver(ctx, func(got ceevent.Event) {
+		mu.Lock()
+		defer mu.Unlock()
 		e, ok := want[got.ID()]
 		if !ok {
 			t.Errorf("received %q", got.ID())

@@ -38,7 +38,7 @@ e2e: ## all on a real cluster: install, Knative's own suite, uninstall (as root;
 	hack/e2e
 
 simulate: ## ten thousand histories of the engine with faults, and of the choice of pods, in simulated time (a minute)
-	SIDESTEP_SEEDS=10000 $(GO) test -count=1 -run Simulated ./channel/
+	SIDESTEP_SEEDS=10000 $(GO) test -count=1 -run NoEventIsLostInAnySimulated ./channel/
 	$(GO) test -count=1 -run BetterOfStaying ./colocate/balance/
 
 test-long: ## the tests that kill processes, with larger counts, and those of a cluster (about 25 minutes)

@@ -200,11 +200,15 @@ func client(t *testing.T, s *Server) jetstream.JetStream {
 
 func subjectOf(t *testing.T, b *Backend, log string) (stream, subject string) {
 	t.Helper()
-	e, err := b.catalog.read(ctxOf(t), log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b.names.shardStream(e.shard), e.subject
+	// A cluster that has just lost a node may not answer at once.
+	eventually(t, "catalog", func() error {
+		e, err := b.catalog.read(ctxOf(t), log)
+		if err == nil {
+			stream, subject = b.names.shardStream(e.shard), e.subject
+		}
+		return err
+	})
+	return stream, subject
 }
 
 func TestOthersReadRecordsAsHeadersAndData(t *testing.T) {

@@ -138,7 +138,7 @@ func (p *process) open(ctx context.Context, undo *closers) (err error) {
 		return err
 	}
 	p.brokers = newBrokers(p.state, p.Data, p.Logger)
-	undo.add(inTime(2*shutdownGrace, p.brokers.swap.Close))
+	undo.add(inTime(shutdownGrace, p.brokers.swap.Close))
 	if err = p.brokers.open(ctx, &p.set.Config); err != nil {
 		return err
 	}

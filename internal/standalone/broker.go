@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
-	"github.com/sidestep-dev/sidestep/channel/backend/kafkabackend"
 	"github.com/sidestep-dev/sidestep/channel/backend/natsbackend"
+	connect "github.com/sidestep-dev/sidestep/internal/broker"
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
 )
 
@@ -70,32 +70,12 @@ func (b broker) open(ctx context.Context, data string, logger *slog.Logger) (bac
 	logger = logger.With("backend", b.id())
 	switch b.Kind {
 	case manifest.BackendKafka:
-		return b.openKafka(ctx, logger)
+		return connect.Kafka(ctx, &b.Kafka, logger)
 	case manifest.BackendNATS:
-		return b.openNATS(ctx, logger)
+		return connect.NATS(ctx, &b.NATS, logger)
 	default:
 		return b.openEmbedded(ctx, filepath.Join(data, storeFolder), logger)
 	}
-}
-
-func (b broker) openKafka(ctx context.Context, logger *slog.Logger) (backend.Backend, error) {
-	k := b.Kafka
-	return kafkabackend.Connect(ctx, kafkabackend.Config{
-		Brokers: k.Brokers, TLS: k.TLS, CAFile: k.Files.CAFile, CertFile: k.Files.CertFile, KeyFile: k.Files.KeyFile,
-		Mechanism: k.SASL.Mechanism, UserFile: k.SASL.UserFile, PasswordFile: k.SASL.PasswordFile,
-		TopicTemplate: k.TopicTemplate, Partitions: k.Partitions, Replicas: k.ReplicationFactor, Retention: k.Retention,
-		Logger: logger,
-	})
-}
-
-func (b broker) openNATS(ctx context.Context, logger *slog.Logger) (backend.Backend, error) {
-	n := b.NATS
-	return natsbackend.Connect(ctx, natsbackend.Config{
-		URL: n.URL, CredentialsFile: n.CredentialsFile, NKeyFile: n.NKeyFile, TokenFile: n.TokenFile,
-		User: n.User, PasswordFile: n.PasswordFile,
-		CAFile: n.TLS.CAFile, CertFile: n.TLS.CertFile, KeyFile: n.TLS.KeyFile,
-		Replicas: n.Replicas, Memory: n.Memory, Logger: logger,
-	})
 }
 
 func (b broker) openEmbedded(ctx context.Context, dir string, logger *slog.Logger) (backend.Backend, error) {

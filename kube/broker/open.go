@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
-	"github.com/sidestep-dev/sidestep/channel/backend/kafkabackend"
 	"github.com/sidestep-dev/sidestep/channel/backend/natsbackend"
+	"github.com/sidestep-dev/sidestep/internal/broker"
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
 )
 
@@ -41,9 +41,9 @@ func Open(ctx context.Context, c manifest.Config, s Store, logger *slog.Logger) 
 	logger = logger.With("backend", c.Backend)
 	switch c.Backend {
 	case manifest.BackendKafka:
-		b, err = openKafka(ctx, &c.Kafka, logger)
+		b, err = broker.Kafka(ctx, &c.Kafka, logger)
 	case manifest.BackendNATS:
-		b, err = openNATS(ctx, &c.NATS, logger)
+		b, err = broker.NATS(ctx, &c.NATS, logger)
 	default:
 		b, err = openStore(ctx, &c.NATS, s, logger)
 	}
@@ -51,24 +51,6 @@ func Open(ctx context.Context, c manifest.Config, s Store, logger *slog.Logger) 
 		return nil, fmt.Errorf("open backend %s: %w", c.Backend, err)
 	}
 	return b, nil
-}
-
-func openKafka(ctx context.Context, k *manifest.Kafka, logger *slog.Logger) (backend.Backend, error) {
-	return kafkabackend.Connect(ctx, kafkabackend.Config{
-		Brokers: k.Brokers, TLS: k.TLS, CAFile: k.Files.CAFile, CertFile: k.Files.CertFile, KeyFile: k.Files.KeyFile,
-		Mechanism: k.SASL.Mechanism, UserFile: k.SASL.UserFile, PasswordFile: k.SASL.PasswordFile,
-		TopicTemplate: k.TopicTemplate, Partitions: k.Partitions, Replicas: k.ReplicationFactor, Retention: k.Retention,
-		Logger: logger,
-	})
-}
-
-func openNATS(ctx context.Context, n *manifest.NATS, logger *slog.Logger) (backend.Backend, error) {
-	return natsbackend.Connect(ctx, natsbackend.Config{
-		URL: n.URL, CredentialsFile: n.CredentialsFile, NKeyFile: n.NKeyFile, TokenFile: n.TokenFile,
-		User: n.User, PasswordFile: n.PasswordFile,
-		CAFile: n.TLS.CAFile, CertFile: n.TLS.CertFile, KeyFile: n.TLS.KeyFile,
-		Replicas: n.Replicas, Memory: n.Memory, Logger: logger,
-	})
 }
 
 // openStore reads the password anew whenever it connects: it may be another one by

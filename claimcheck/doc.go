@@ -1,7 +1,7 @@
 // Package claimcheck keeps payloads that are too large for a log in a store, and
 // hands out claims to them: small, signed, and good for reading the very bytes again.
 //
-//	body -- head --> Checkroom.Store --> Store.Put: payload | block hashes
+//	body -- head --> Checkroom.Store --> Store.Put: payload | trailer
 //	     -- rest -'        |
 //	                       v
 //	                     Claim --> Header: a signed text --> internal header of a record
@@ -37,6 +37,7 @@
 //
 // # Goroutines
 //
-// None that outlives a call. Store hashes in two, one of which lasts as long as a
-// read of the payload is hashed.
+// None of its own. Of a payload that may be longer than a MiB, two for each stream, one
+// that reads and one that hashes (see ahead): Store awaits them before it returns, the reader that
+// Open returned in its Close.
 package claimcheck

@@ -10,7 +10,7 @@ import (
 
 // OpenRanges opens a payload to be read anywhere. Every block is read whole and
 // held to its hash before any byte of it is handed out, so that all that is
-// yielded is right. It takes the memory of one block, and of the block hashes (32
+// yielded is right. It takes the memory of one block, and of the trailer (32
 // bytes per MiB). Reading needs ctx.
 func (r *Checkroom) OpenRanges(ctx context.Context, c Claim) (io.ReadSeekCloser, error) {
 	s, err := r.store(c.Store)

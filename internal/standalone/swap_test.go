@@ -32,7 +32,7 @@ func (r *running) traffic(path, prefix string) (stop func() []string) {
 		wg.Go(func() {
 			for ctx.Err() == nil {
 				id := fmt.Sprintf("%s-%d", prefix, n.Add(1))
-				if r.tryPost(path, id) == http.StatusAccepted {
+				if status, err := r.send(path, id); err == nil && status == http.StatusAccepted {
 					mu.Lock()
 					accepted = append(accepted, id)
 					mu.Unlock()
@@ -46,26 +46,6 @@ func (r *running) traffic(path, prefix string) (stop func() []string) {
 		wg.Wait()
 		return accepted
 	})
-}
-
-// tryPost is post that a failure does not end.
-func (r *running) tryPost(path, id string) int {
-	req, err := http.NewRequest(http.MethodPost, r.base+path, strings.NewReader("data"))
-	if err != nil {
-		r.t.Error(err)
-		return 0
-	}
-	for name, value := range map[string]string{
-		"ce-specversion": "1.0", "ce-id": id, "ce-source": "test", "ce-type": "t", "content-type": "text/plain",
-	} {
-		req.Header.Set(name, value)
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0
-	}
-	res.Body.Close()
-	return res.StatusCode
 }
 
 // drainCame lets the fixture's steps go on when nobody looks at what they announce.

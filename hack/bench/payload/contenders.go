@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/sidestep-dev/sidestep/hack/bench/internal/process"
@@ -23,6 +24,21 @@ func sizes() []int64 {
 		all = append(all, s)
 	}
 	return all
+}
+
+func chooseSizes(only string) ([]int64, error) {
+	if only == "" {
+		return sizes(), nil
+	}
+	var chosen []int64
+	for text := range strings.SplitSeq(only, ",") {
+		n, err := strconv.ParseInt(text, 10, 32)
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("%q is no size in KiB", text)
+		}
+		chosen = append(chosen, n*kib)
+	}
+	return chosen, nil
 }
 
 // contender carries payloads.

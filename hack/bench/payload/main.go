@@ -28,6 +28,7 @@ type options struct {
 	seed   uint64
 	quick  bool
 	only   string
+	sizes  string
 	write  string
 }
 
@@ -40,6 +41,7 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", 1, "what shuffles the contenders of a round")
 	flag.BoolVar(&o.quick, "quick", false, "one round with small payloads: does it all work?")
 	flag.StringVar(&o.only, "only", "", "measure these contenders, separated by commas")
+	flag.StringVar(&o.sizes, "sizes", "", "measure these sizes, in KiB, separated by commas; the first is what the others are compared with")
 	flag.StringVar(&o.write, "write", "", "also write the report to this Markdown file, between its markers, and its plot beside it")
 	flag.Parse()
 	if flag.NArg() > 0 || o.rounds < 1 {
@@ -75,7 +77,10 @@ func (o options) run(ctx context.Context) (err error) {
 		return fmt.Errorf("make a temporary folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	b := &bench{dir: dir, sizes: sizes(), progress: os.Stderr}
+	b := &bench{dir: dir, progress: os.Stderr}
+	if b.sizes, err = chooseSizes(o.sizes); err != nil {
+		return err
+	}
 	if o.quick {
 		b.sizes, o.rounds = []int64{kib, 500 * kib, 2 * mib}, 1
 	}

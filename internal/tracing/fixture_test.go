@@ -256,7 +256,7 @@ func travelOf(s *tracetest.SpanStub) string { return valueOf(s, "sidestep.travel
 func valueOf(s *tracetest.SpanStub, key attribute.Key) string {
 	for _, a := range s.Attributes {
 		if a.Key == key {
-			return a.Value.Emit()
+			return a.Value.String()
 		}
 	}
 	return ""

@@ -74,7 +74,7 @@ func TestASpanSaysWhatWasSentWhere(t *testing.T) {
 		found := ""
 		for _, a := range s.Attributes {
 			if string(a.Key) == key {
-				found = a.Value.Emit()
+				found = a.Value.String()
 			}
 		}
 		if found != want {

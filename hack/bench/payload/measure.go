@@ -20,7 +20,7 @@ const (
 	memoryOnly  = 3         // rounds in which it is
 	perSize     = 128 * mib // bytes that each size is measured with, about
 	mostPerSize = 20
-	leastMade   = 3 // chains by reference within a pod: the first one meets cold caches
+	leastMade   = 5 // chains by reference within a pod: the first one meets cold caches
 	warmUp      = 20
 	patience    = 2 * time.Minute // for one payload
 )

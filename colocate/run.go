@@ -213,7 +213,7 @@ func (a *attempt) exchange(ctx context.Context) (channel.PodResult, bool) {
 // prepare fills in the request.
 func (a *attempt) prepare() error {
 	key := wire.Key{Pod: a.told.Pod, Chain: a.plan.key(a.steps)}
-	slip, err := a.pods.signer.Header(key, func() *wire.Slip { return a.plan.slip(a.pod, a.told.Pod, a.steps) })
+	slip, err := a.pods.signer.Load().Header(key, func() *wire.Slip { return a.plan.slip(a.pod, a.told.Pod, a.steps) })
 	if err != nil {
 		return err
 	}

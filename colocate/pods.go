@@ -98,6 +98,19 @@ func New(c Config) (*Pods, error) {
 // SetPolicy changes how replicas are chosen from now on.
 func (p *Pods) SetPolicy(policy balance.Policy) error { return p.balancer.SetPolicy(policy) }
 
+// Usable is how many pods have a sidecar that answers well, as far as is known.
+func (p *Pods) Usable() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, d := range p.pods {
+		if d.usable.Load() != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // SetKey changes the key that slips are signed with from now on. Sidecars should
 // trust it by then: until one does, its steps are called by their addresses.
 func (p *Pods) SetKey(key ed25519.PrivateKey) error {

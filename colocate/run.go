@@ -217,7 +217,7 @@ func (a *attempt) prepare() error {
 	if err != nil {
 		return err
 	}
-	limits := wire.Limits{Room: a.run.Room, SpillAfter: a.spillAfter(), Budget: max(0, a.run.Budget)}
+	limits := wire.Limits{Room: a.run.Room, SpillAfter: a.spillAfter(), Budget: max(0, a.run.Budget), Traced: a.run.Traced}
 	a.limits = limits.Append(a.limits[:0])
 	a.extra[0] = event.Attribute{Name: wire.SlipHeader, Value: slip}
 	a.extra[1] = event.Attribute{Name: wire.LimitsHeader, Value: string(a.limits)}

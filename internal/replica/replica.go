@@ -48,6 +48,8 @@ type Config struct {
 	Window          int
 	ByteBudget      int64
 	CheckpointAfter time.Duration
+	// Tracer makes a span of each hop; nil: there are none.
+	Tracer channel.Tracer
 	// Listen, ListenTLS and Admin are addresses of the servers; ListenTLS ""
 	// for none, which takes TLS.
 	Listen, ListenTLS, Admin string
@@ -141,6 +143,7 @@ func (r *Replica) open() (err error) {
 		Window:          r.Window,
 		CheckpointAfter: r.CheckpointAfter,
 		Observer:        r.metrics,
+		Tracer:          r.Tracer,
 		Logger:          r.Logger,
 	})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -23,6 +24,7 @@ import (
 	"github.com/sidestep-dev/sidestep/colocate"
 	"github.com/sidestep-dev/sidestep/internal/budget"
 	"github.com/sidestep-dev/sidestep/internal/telemetry"
+	"github.com/sidestep-dev/sidestep/internal/tracing"
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
 )
 
@@ -57,6 +59,7 @@ type process struct {
 	hops       telemetry.Hops
 	registry   *prometheus.Registry
 	metrics    *telemetry.Metrics
+	tracer     *tracing.Tracer // nil: none
 	bytes      *budget.Budget
 	reloads    *prometheus.CounterVec
 	listener   net.Listener // ingress
@@ -155,6 +158,9 @@ func (p *process) open(ctx context.Context, undo *closers) (err error) {
 	if err = p.openPods(undo); err != nil {
 		return err
 	}
+	if err = p.openTracer(ctx, undo); err != nil {
+		return err
+	}
 	return p.openDispatcher()
 }
 
@@ -181,6 +187,16 @@ func closed(f func() error) func() error {
 	}
 }
 
+func (p *process) openTracer(ctx context.Context, undo *closers) (err error) {
+	t := p.set.Config.Tracing
+	c := tracing.Config{Protocol: t.Protocol, Endpoint: t.Endpoint, SamplingRate: t.SamplingRate}.WithEnvironment(os.Getenv)
+	if p.tracer, err = tracing.Open(ctx, c, tracing.Service, p.Logger); err != nil {
+		return err
+	}
+	undo.add(inTime(shutdownGrace, p.tracer.Shutdown))
+	return nil
+}
+
 func (p *process) openDispatcher() (err error) {
 	d := p.set.Config.Dispatch
 	total := d.ByteBudget
@@ -203,6 +219,7 @@ func (p *process) openDispatcher() (err error) {
 		Window:          d.MaxInFlight,
 		CheckpointAfter: d.CheckpointAfter,
 		Observer:        p.metrics,
+		Tracer:          p.tracer.Engine(),
 		Logger:          p.Logger,
 	})
 	if err != nil {

@@ -114,7 +114,13 @@ func Run(ctx context.Context, c Config) (err error) {
 	if p.gate, err = newGate(work, p); err != nil {
 		return err
 	}
-	r, err := p.replica(work, b, key)
+	tracer := p.tracer(work)
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		err = errors.Join(err, tracer.Shutdown(ctx))
+	}()
+	r, err := p.replica(work, b, key, tracer.Engine())
 	if err != nil {
 		return err
 	}
@@ -228,12 +234,13 @@ func (p *process) waitForConfig(ctx context.Context) (manifest.Config, error) {
 	}
 }
 
-func (p *process) replica(ctx context.Context, b backend.Backend, key []byte) (*replica.Replica, error) {
+func (p *process) replica(ctx context.Context, b backend.Backend, key []byte, t channel.Tracer) (*replica.Replica, error) {
 	d := p.settings.Dispatch
 	c := replica.Config{
 		Backend:         b,
 		Key:             key,
 		Egress:          egress.Config{Token: p.gate.token, TLS: p.gate.clientTLS},
+		Tracer:          t,
 		Window:          d.MaxInFlight,
 		ByteBudget:      d.ByteBudget,
 		CheckpointAfter: d.CheckpointAfter,

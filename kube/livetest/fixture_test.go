@@ -274,10 +274,12 @@ func (w *world) controller() (stop func()) {
 func (w *world) dispatcher(name, ip string) *running {
 	w.t.Helper()
 	r, err := replica.New(replica.Config{
-		Backend: w.backend, Key: w.key, Logger: w.logger, Drain: 5 * time.Second,
-		Listen: ip + ":0", Admin: net.JoinHostPort(ip, w.admin),
+		Logger: w.logger, Drain: 5 * time.Second, Listen: ip + ":0", Admin: net.JoinHostPort(ip, w.admin),
 	})
 	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := r.Open(replica.Engine{Backend: w.backend, Key: w.key}); err != nil {
 		w.t.Fatal(err)
 	}
 	c, err := cache.New(w.conf, cache.Options{Scheme: scheme(w.t), DefaultNamespaces: map[string]cache.Config{w.namespace: {}}})
@@ -292,7 +294,7 @@ func (w *world) dispatcher(name, ip string) *running {
 	stopCache := w.inBackground(c.Start)
 	stopWatching := w.inBackground(watcher.Run)
 	stopServing := w.inBackground(func(ctx context.Context) error {
-		return r.Serve(ctx, func() error { return nil }, map[string]http.Handler{rollcall.Path: roll})
+		return r.Serve(ctx, replica.Life{Handlers: map[string]http.Handler{rollcall.Path: roll}})
 	})
 	events, _, _ := r.Addresses()
 	d := &running{address: events, name: name, w: w}

@@ -114,11 +114,14 @@ func Run(ctx context.Context, c Config) (err error) {
 	if p.gate, err = newGate(work, p); err != nil {
 		return err
 	}
-	r, err := p.replica(work, b, key)
+	r, err := p.replica(work)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
+	if err := r.Open(p.engine(b, key)); err != nil {
+		return err
+	}
 	roll := rollcall.NewRoll(table{r.Dispatcher})
 	p.watcher.Applier, p.watcher.Roll, p.watcher.Trust = r.Dispatcher, roll, r.Forget
 	running.Go(func() { failed <- p.watcher.Run(work) })
@@ -131,7 +134,7 @@ func Run(ctx context.Context, c Config) (err error) {
 		case <-work.Done():
 		}
 	})
-	err = r.Serve(serving, p.ready, map[string]http.Handler{rollcall.Path: roll})
+	err = r.Serve(serving, replica.Life{Ready: p.ready, Handlers: map[string]http.Handler{rollcall.Path: roll}})
 	if ctx.Err() == nil && err == nil {
 		err = context.Cause(serving) // one of ours ended by itself
 	}
@@ -228,17 +231,9 @@ func (p *process) waitForConfig(ctx context.Context) (manifest.Config, error) {
 	}
 }
 
-func (p *process) replica(ctx context.Context, b backend.Backend, key []byte) (*replica.Replica, error) {
-	d := p.settings.Dispatch
+func (p *process) replica(ctx context.Context) (*replica.Replica, error) {
 	c := replica.Config{
-		Backend:         b,
-		Key:             key,
-		Egress:          egress.Config{Token: p.gate.token, TLS: p.gate.clientTLS},
-		Window:          d.MaxInFlight,
-		ByteBudget:      d.ByteBudget,
-		CheckpointAfter: d.CheckpointAfter,
-		Listen:          p.Listen, ListenTLS: p.ListenTLS, Admin: p.Admin,
-		Admit: p.gate.admit(false), AdmitTLS: p.gate.admit(true),
+		Listen: p.Listen, ListenTLS: p.ListenTLS, Admin: p.Admin,
 		Linger: p.Linger, Drain: p.Drain,
 		Logger: p.Logger,
 	}
@@ -250,4 +245,17 @@ func (p *process) replica(ctx context.Context, b backend.Backend, key []byte) (*
 		c.TLS = t
 	}
 	return replica.New(c)
+}
+
+func (p *process) engine(b backend.Backend, key []byte) replica.Engine {
+	d := p.settings.Dispatch
+	return replica.Engine{
+		Backend:         b,
+		Key:             key,
+		Egress:          egress.Config{Token: p.gate.token, TLS: p.gate.clientTLS},
+		Window:          d.MaxInFlight,
+		ByteBudget:      d.ByteBudget,
+		CheckpointAfter: d.CheckpointAfter,
+		Admit:           p.gate.admit(false), AdmitTLS: p.gate.admit(true),
+	}
 }

@@ -82,11 +82,3 @@ func (c *Config) backends(chosen map[string]value) {
 		}
 	}
 }
-
-// BackendOf is the backend of a namespace's channels.
-func (c *Config) BackendOf(namespace string) string {
-	if b := c.Namespaces[namespace]; b != "" {
-		return b
-	}
-	return c.Backend
-}

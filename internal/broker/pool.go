@@ -50,7 +50,10 @@ func (p *Pool) Add(ctx context.Context, s Spec, threshold int64) error {
 	if err := fits(m, threshold); err != nil {
 		return errors.Join(fmt.Errorf("open backend %s: %w", id, err), m.Close(ctx))
 	}
-	return p.Swap.Add(id, m)
+	if err := p.Swap.Add(id, m); err != nil { // it was closed meanwhile
+		return errors.Join(fmt.Errorf("open backend %s: %w", id, err), m.Close(ctx))
+	}
+	return nil
 }
 
 // Keep closes the backends that are not used and that no log is on.

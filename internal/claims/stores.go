@@ -46,7 +46,7 @@ type Config struct {
 	Dial func() (*nats.Conn, error)
 	// Complete, if set, adds to a URL how its store is reached from here: files with
 	// credentials, say. The place must remain the same.
-	Complete func(url string) string
+	Complete func(ctx context.Context, url string) (string, error)
 	// Unused, if set, tells whether no other process writes to a store any more that
 	// is not written to here: only then may it be forgotten.
 	Unused func(ctx context.Context, id string) (bool, error)
@@ -147,7 +147,9 @@ func (s *Stores) add(ctx context.Context, url string) (string, error) {
 	known := slices.Contains(s.Ledger.Stores(), url)
 	complete := url
 	if s.Complete != nil {
-		complete = s.Complete(url)
+		if complete, err = s.Complete(ctx, url); err != nil {
+			return "", err
+		}
 	}
 	store, err := stores.Open(ctx, complete, stores.Options{NATS: s.nats, Existing: known})
 	switch {
@@ -184,6 +186,38 @@ func (s *Stores) Use(ctx context.Context, url string) error {
 	}
 	s.current = id
 	return s.room.Use(s.open, id)
+}
+
+// Follow opens the stores that another process has decided on, by the Ledger, and closes
+// those that are no longer among them. Nothing is written to the Ledger.
+func (s *Stores) Follow(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	urls := s.Ledger.Stores()
+	if len(urls) == 0 {
+		return nil
+	}
+	id, err := s.add(ctx, urls[0])
+	if err != nil {
+		return err
+	}
+	s.addFormer(ctx)
+	s.current = id
+	if err := s.room.Use(s.open, id); err != nil {
+		return err
+	}
+	for id := range maps.Clone(s.open) {
+		named := slices.ContainsFunc(urls, func(url string) bool {
+			of, err := stores.ID(url)
+			return err != nil || of == id
+		})
+		if !named {
+			if err := s.drop(id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Run sweeps, and lets go of stores that nothing is in any more, until ctx ends.

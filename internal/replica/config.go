@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sidestep-dev/sidestep/channel"
 	"github.com/sidestep-dev/sidestep/channel/backend"
 	"github.com/sidestep-dev/sidestep/channel/egress"
@@ -26,7 +28,9 @@ type Config struct {
 	// Linger is how long a replica serves on after it was told to stop; Drain
 	// how long what is in flight may take after that.
 	Linger, Drain time.Duration
-	Logger        *slog.Logger
+	// Registry has the metrics; nil: one of its own.
+	Registry *prometheus.Registry
+	Logger   *slog.Logger
 }
 
 // Validate tells what is wrong with c, all of it.

@@ -23,7 +23,6 @@ type Replica struct {
 	Config
 	// Dispatcher is there once Open was called.
 	Dispatcher *channel.Dispatcher
-	Registry   *prometheus.Registry
 
 	engine  Engine
 	hops    telemetry.Hops
@@ -45,7 +44,10 @@ func New(c Config) (*Replica, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("configure replica: %w", err)
 	}
-	r := &Replica{Config: c, Registry: prometheus.NewRegistry()}
+	if c.Registry == nil {
+		c.Registry = prometheus.NewRegistry()
+	}
+	r := &Replica{Config: c}
 	if err := r.listen(); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}

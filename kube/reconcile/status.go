@@ -147,6 +147,8 @@ func (w *work) want() want {
 		case v1alpha1.Pending, v1alpha1.Draining, v1alpha1.Held:
 		}
 	}
+	out.shared = w.c.Status.EarlyDeletion == v1alpha1.EarlyEnding
+	w.wantPlace(&out)
 	return out
 }
 
@@ -189,6 +191,9 @@ func (w *work) attend(ctx context.Context) {
 	w.subscribers(was, f)
 	if known && !w.waits(nil) {
 		w.Roll.Done(w.key())
+		if alone(status.Positions) && len(status.Subscribers) == 1 && status.Subscribers[0].Ready == corev1.ConditionTrue {
+			status.EarlyDeletion = v1alpha1.EarlyAllowed
+		}
 	}
 }
 
@@ -209,7 +214,7 @@ func (w *work) waits(was map[types.UID]eventingduckv1.SubscriberStatus) bool {
 			return true
 		}
 	}
-	return false
+	return w.moves() || w.c.Status.EarlyDeletion == v1alpha1.EarlyEnding
 }
 
 func (w *work) address(ctx context.Context, known bool) {

@@ -85,14 +85,14 @@ func (b *builder) channel(c *v1alpha1.SidestepChannel) (*channel.Channel, rollca
 		Ordered:      c.Spec.Ordering == v1alpha1.PerKey,
 		ShortCircuit: b.shortCircuit(c),
 		Draining:     !c.DeletionTimestamp.IsZero(),
-		// A group is made before any table has its subscription.
-		Shared: true,
+		// A group may be made before any table has its subscription.
+		Shared: c.Status.EarlyDeletion != v1alpha1.EarlyAllowed,
 	}
 	if a := c.Status.Address; a != nil && a.URL != nil {
 		out.URL = a.URL.String()
 	}
 	entry := rollcall.Entry{
-		UID: string(c.UID), Draining: out.Draining,
+		UID: string(c.UID), Draining: out.Draining, Shared: out.Shared,
 		Subscriptions: make(map[string]int64, len(c.Status.Positions)),
 	}
 	for i := range c.Status.Positions {

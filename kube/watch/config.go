@@ -32,7 +32,7 @@ func Config(cm *corev1.ConfigMap) (manifest.Config, error) {
 	if err != nil {
 		return manifest.Config{}, fmt.Errorf("read %s: %w", ConfigName, err)
 	}
-	set, err := manifest.Parse(ConfigName, b)
+	set, err := manifest.ParseOnCluster(ConfigName, b)
 	if err != nil {
 		return manifest.Config{}, err
 	}

@@ -22,7 +22,7 @@ import (
 const (
 	handshakeTimeout  = 250 * time.Millisecond
 	handshakePause    = 250 * time.Millisecond
-	handshakePauseMax = 30 * time.Second
+	handshakePauseMax = 5 * time.Second
 	handshakesAtOnce  = 32
 )
 

@@ -99,7 +99,7 @@ func TestUploadThatTricklesIsRefused(t *testing.T) {
 func TestConnectionOfASlowUploadIsOfFurtherUse(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, withPayloads)
-	f.handler.BodyIdle = 300 * time.Millisecond
+	f.handler.BodyIdle = 2 * time.Second
 	f.serve()
 	c := f.dial()
 	for i := range 3 {
@@ -108,7 +108,7 @@ func TestConnectionOfASlowUploadIsOfFurtherUse(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		fmt.Fprintf(c, "%s", body)
 		f.wantStatus(c, http.StatusAccepted)
-		time.Sleep(500 * time.Millisecond) // longer than a body may pause
+		time.Sleep(2200 * time.Millisecond) // longer than a body may pause
 	}
 	f.wantObjects(3)
 }

@@ -55,7 +55,7 @@ func (r *running) postData(path, id string, data []byte, header ...string) int {
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		r.t.Fatal(err)
 	}

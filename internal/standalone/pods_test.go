@@ -108,6 +108,7 @@ spec:
 func TestChainsRunInLocalPodsAsTheFilesSay(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
+	s.drainCame()
 	a, b := s.step("a"), s.step("b")
 	key := filepath.Join(t.TempDir(), "slip.pem")
 	if _, err := slipkey.File(key); err != nil {
@@ -163,6 +164,7 @@ func seriesOf(text, prefix string) string {
 func TestALargePayloadGoesThroughAPod(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
+	s.drainCame()
 	a, b, c := s.step("a"), s.step("b"), s.step("c")
 	key := filepath.Join(t.TempDir(), "slip.pem")
 	if _, err := slipkey.File(key); err != nil {
@@ -184,7 +186,7 @@ func TestALargePayloadGoesThroughAPod(t *testing.T) {
 		for name, value := range map[string]string{"ce-specversion": "1.0", "ce-id": id, "ce-source": "test", "ce-type": "t"} {
 			req.Header.Set(name, value)
 		}
-		res, err := http.DefaultClient.Do(req)
+		res, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,9 @@ import (
 	"time"
 )
 
+// client fails where another would wait until all tests are timed out.
+var client = &http.Client{Timeout: 2 * patience}
+
 // site is where a whole process runs: files, a data folder, and steps that are
 // HTTP servers.
 type site struct {
@@ -26,7 +29,9 @@ type site struct {
 	mu   sync.Mutex
 	seen map[string][]string // ids of events, by step
 	hold map[string]chan struct{}
-	came chan string // "step id", when a request begins
+	came chan string   // "step id", when a request begins
+	over chan struct{} // closed when the steps are to end
+	once sync.Once
 }
 
 func newSite(t *testing.T) *site {
@@ -34,6 +39,7 @@ func newSite(t *testing.T) *site {
 	s := &site{
 		t: t, dir: t.TempDir(), data: filepath.Join(t.TempDir(), "data"),
 		seen: map[string][]string{}, hold: map[string]chan struct{}{}, came: make(chan string, 1024),
+		over: make(chan struct{}),
 	}
 	return s
 }
@@ -50,7 +56,10 @@ func (s *site) step(name string) (url string) {
 		s.mu.Lock()
 		hold := s.hold[name]
 		s.mu.Unlock()
-		s.came <- name + " " + id
+		select {
+		case s.came <- name + " " + id:
+		case <-s.over:
+		}
 		if hold != nil {
 			select {
 			case <-hold:
@@ -66,7 +75,12 @@ func (s *site) step(name string) (url string) {
 		}
 		_, _ = w.Write(body)
 	}))
-	s.t.Cleanup(server.Close)
+	s.t.Cleanup(func() {
+		// Nobody reads what came any more: a request that waits for that would keep
+		// the server, and with it a test that has failed, from ending.
+		s.once.Do(func() { close(s.over) })
+		server.Close()
+	})
 	return server.URL
 }
 
@@ -199,7 +213,11 @@ func (s *site) begin(edit ...func(*Config)) *running {
 	s.t.Cleanup(func() {
 		stop()
 		if !r.ended {
-			<-r.done
+			select {
+			case <-r.done:
+			case <-time.After(2 * patience):
+				s.t.Error("it did not end")
+			}
 		}
 		if s.t.Failed() {
 			s.t.Logf("its log:\n%s", r.logs)
@@ -252,7 +270,7 @@ func (r *running) send(path, id string) (status int, err error) {
 	} {
 		req.Header.Set(name, value)
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		return 0, err
 	}
@@ -272,7 +290,7 @@ func (r *running) accept(path string, ids ...string) {
 // get asks the admin server.
 func (r *running) get(path string) (int, string) {
 	r.t.Helper()
-	res, err := http.Get(r.admin + path)
+	res, err := client.Get(r.admin + path)
 	if err != nil {
 		r.t.Fatal(err)
 	}

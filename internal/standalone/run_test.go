@@ -66,7 +66,7 @@ func TestEventGoesThroughTheStepsAndLeavesItsTraces(t *testing.T) {
 	s := newSite(t)
 	s.write("a.yaml", sequenceYAML("seq", "Always", s.step("a"), s.step("b")))
 	r := s.start()
-	res, err := http.Get(r.admin + "/debug/hops")
+	res, err := client.Get(r.admin + "/debug/hops")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestChannelIsReachedByItsHostOnACluster(t *testing.T) {
 	for name, value := range map[string]string{"ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": "t"} {
 		req.Header.Set(name, value)
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,12 @@ func (r *running) traffic(path, prefix string) (stop func() []string) {
 // drainCame lets the fixture's steps go on when nobody looks at what they announce.
 func (s *site) drainCame() {
 	go func() {
-		for range s.came { //nolint:revive // nothing is to be done with it
+		for {
+			select {
+			case <-s.came:
+			case <-s.over:
+				return
+			}
 		}
 	}()
 }

@@ -1,6 +1,7 @@
 package livetest
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -380,9 +381,23 @@ func (w *world) gone(name string) {
 // post sends an event to a channel, and returns the status.
 func (d *running) post(channel, id string) int {
 	d.w.t.Helper()
-	req, err := http.NewRequestWithContext(d.w.t.Context(), http.MethodPost, "http://"+d.address+"/", strings.NewReader("x"))
+	return d.postData(channel, id, []byte("x"))
+}
+
+func (d *running) postData(channel, id string, data []byte) int {
+	d.w.t.Helper()
+	status, err := d.send(channel, id, data)
 	if err != nil {
 		d.w.t.Fatal(err)
+	}
+	return status
+}
+
+// send is postData for any goroutine.
+func (d *running) send(channel, id string, data []byte) (int, error) {
+	req, err := http.NewRequestWithContext(d.w.t.Context(), http.MethodPost, "http://"+d.address+"/", bytes.NewReader(data))
+	if err != nil {
+		return 0, err
 	}
 	req.Host = channel + "-kn-channel." + d.w.namespace + ".svc.cluster.local"
 	for k, v := range map[string]string{"Ce-Id": id, "Ce-Type": "t", "Ce-Source": "s", "Ce-Specversion": "1.0", "Content-Type": "text/plain"} {
@@ -390,10 +405,10 @@ func (d *running) post(channel, id string) int {
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		d.w.t.Fatal(err)
+		return 0, err
 	}
 	defer resp.Body.Close()
-	return resp.StatusCode
+	return resp.StatusCode, nil
 }
 
 // ledger is a subscriber that notes what it gets.
@@ -402,13 +417,18 @@ type ledger struct {
 
 	mu   sync.Mutex
 	ids  map[string]int
+	data map[string][]byte // the last, by id
 	fail bool
 }
 
 func newLedger(t *testing.T) *ledger {
 	t.Helper()
-	l := &ledger{ids: map[string]int{}}
+	l := &ledger{ids: map[string]int{}, data: map[string][]byte{}}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.fail {
@@ -416,6 +436,7 @@ func newLedger(t *testing.T) *ledger {
 			return
 		}
 		l.ids[r.Header.Get("Ce-Id")]++
+		l.data[r.Header.Get("Ce-Id")] = b
 	}))
 	t.Cleanup(s.Close)
 	l.url = s.URL
@@ -451,4 +472,10 @@ func (l *ledger) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	clear(l.ids)
+}
+
+func (l *ledger) dataOf(id string) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.data[id]
 }

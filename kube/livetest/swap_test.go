@@ -78,7 +78,7 @@ func (w *world) traffic(channel string, ds ...*running) (stop func() []string) {
 		wg.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
 				id := fmt.Sprintf("%s-%d", d.name, n)
-				if d.post(channel, id) == http.StatusAccepted {
+				if status, err := d.send(channel, id, []byte("x")); err == nil && status == http.StatusAccepted {
 					accepted[i] = append(accepted[i], id)
 				}
 				time.Sleep(2 * time.Millisecond)

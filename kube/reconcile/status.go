@@ -267,6 +267,8 @@ func subscriberStatus(
 	switch {
 	case bad != nil:
 		s.Ready, s.Message = corev1.ConditionFalse, bad.Error()
+	case p != nil && p.State == v1alpha1.Pending && f != nil && f.alone != "":
+		s.Message = f.alone
 	case p == nil || p.State != v1alpha1.Active:
 		s.Message = "its position in the log is being made"
 	case was.Ready == corev1.ConditionTrue && was.ObservedGeneration == spec.Generation:

@@ -60,8 +60,9 @@ fuzz: ## run each fuzz test for FUZZTIME (10s)
 bench-hop: ## compare hops and throughput side by side (about 10 minutes); writes docs/perf.md
 	$(GO) -C hack/bench run ./hop -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
 
-bench-colocate: ## compare a chain within a pod with its yardsticks, side by side (about 6 minutes); writes docs/perf.md
+bench-colocate: ## compare a chain within a pod with its yardsticks, side by side, and payloads there (about 10 minutes); writes docs/perf.md
 	$(GO) -C hack/bench run ./hop -colocate -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
+	$(GO) -C hack/bench run ./payload -colocate -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
 
 bench-scale: ## measure 5,000 channels in one process (about 5 minutes); writes docs/perf.md
 	$(GO) -C hack/bench run ./scale -write $(CURDIR)/docs/perf.md

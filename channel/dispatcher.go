@@ -37,7 +37,9 @@ type Config struct {
 	// AttemptTimeout limits an attempt whose policy has no timeout. 0: 10 min.
 	AttemptTimeout time.Duration
 	Observer       Observer
-	Logger         *slog.Logger
+	// Tracer makes a span of each hop; nil: there are none.
+	Tracer Tracer
+	Logger *slog.Logger
 }
 
 // Defaults of Config, and bounds that are not worth a setting.

@@ -369,13 +369,16 @@ func (t *task) send(s *step, leg Leg, target *egress.Target, e *event.Event) egr
 	if timeout == 0 {
 		timeout = d.AttemptTimeout
 	}
-	start := time.Now()
-	res, referred := t.attempt(s, leg, target, e, timeout)
-	res.Attempts = t.at.tried.Attempts + 1
-	d.Observer.Hop(&Hop{
-		Leg: leg, Travel: t.at.travel, Channel: s.channel, Subscription: s.Subscription, Event: e, Reference: referred,
-		Start: start, Took: time.Since(start), Dest: target.Display(), Result: &res, Spilled: t.at.spilled,
-	})
+	h := &t.hop
+	*h = Hop{
+		Leg: leg, Travel: t.at.travel, Channel: s.channel, Subscription: s.Subscription, Event: e,
+		Start: time.Now(), Dest: target.Display(), Spilled: t.at.spilled, Attempt: t.at.tried.Attempts + 1,
+	}
+	span := d.begin(h)
+	res, referred := t.attempt(s, leg, target, h.Event, timeout)
+	res.Attempts = h.Attempt
+	h.Took, h.Result, h.Reference = time.Since(h.Start), &res, referred
+	d.end(h, span)
 	t.at.spilled = NoSpill
 	return res
 }
@@ -399,25 +402,25 @@ func (t *task) attempt(s *step, leg Leg, target *egress.Target, e *event.Event, 
 // publish stores e in a channel of ours.
 func (t *task) publish(s *step, leg Leg, c *Channel, e *event.Event, extra ...backend.Header) error {
 	d := t.r.d
-	start := time.Now()
-	err := t.store(s, leg, c, e, extra)
-	res := egress.Result{Attempts: t.at.pauses + 1, Err: err}
-	if err == nil {
-		res.Status = http.StatusAccepted
+	h := &t.hop
+	*h = Hop{
+		Leg: leg, Travel: t.at.travel, Channel: s.channel, Subscription: s.Subscription, Event: e, Stores: true,
+		Start: time.Now(), Dest: c.log, Spilled: t.at.spilled, Attempt: t.at.pauses + 1,
 	}
-	d.Observer.Hop(&Hop{
-		Leg: leg, Travel: t.at.travel, Channel: s.channel, Subscription: s.Subscription, Event: e,
-		Start: start, Took: time.Since(start), Dest: c.log, Result: &res, Spilled: t.at.spilled,
-	})
+	var err error
+	h.Event, err = t.rehome(c, e)
+	span := d.begin(h)
+	if err == nil {
+		err = t.store(s, leg, c, h.Event, extra)
+	}
+	h.stored(err)
+	d.end(h, span)
 	return err
 }
 
+// store stores e, whose payload is where c may have it.
 func (t *task) store(s *step, leg Leg, c *Channel, e *event.Event, extra []backend.Header) error {
 	d := t.r.d
-	e, err := t.rehome(c, e)
-	if err != nil {
-		return err
-	}
 	rec, err := d.record(t.r.work, c, e, extra...)
 	if err != nil {
 		return err
@@ -427,15 +430,19 @@ func (t *task) store(s *step, leg Leg, c *Channel, e *event.Event, extra []backe
 	return d.Backend.Publish(t.r.work, c.log, &rec)
 }
 
-// rehome is Dispatcher.rehome, once for each payload and channel.
+// rehome is Dispatcher.rehome, once for each payload and channel; e itself if there
+// is an error.
 func (t *task) rehome(c *Channel, e *event.Event) (*event.Event, error) {
 	if m := &t.stored.moved; m.event == e && m.log == c.log {
 		return m.to, nil
 	}
 	to, err := t.r.d.rehome(t.r.work, c, e)
-	if err == nil && to != e {
+	if err != nil {
+		return e, err
+	}
+	if to != e {
 		t.stored.answered(e.Payload, to.Payload)
 		t.stored.moved = moved{e, c.log, to}
 	}
-	return to, err
+	return to, nil
 }

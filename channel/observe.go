@@ -28,10 +28,13 @@ const (
 	ToReply
 	ToDeadLetter
 	ToSpill
+	// FromOutside is a publish of what ingress took. Only a Span is told of it, with
+	// a Hop that has no Subscription.
+	FromOutside
 )
 
 func (l Leg) String() string {
-	return [...]string{"step", "reply", "dead-letter", "spill"}[l]
+	return [...]string{"step", "reply", "dead-letter", "spill", "ingress"}[l]
 }
 
 // Travel is how an event came to the place where the attempt was made.
@@ -57,8 +60,12 @@ type Hop struct {
 	Event        *event.Event
 	// Reference: the event's data was not sent, but a link to it.
 	Reference bool
-	Start     time.Time
-	Took      time.Duration
+	// Stores: the event is published to a channel of ours, and not posted.
+	Stores bool
+	Start  time.Time
+	Took   time.Duration
+	// Attempt counts from 1, those made elsewhere included.
+	Attempt int
 	// Dest is the URL without its password, or "namespace/name" for a channel of ours.
 	Dest   string
 	Result *egress.Result

@@ -2,6 +2,7 @@ package channel
 
 import (
 	"context"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +35,9 @@ type PodRun struct {
 	// Most is how many of the chain's steps may be run: 1 or more.
 	Most  int
 	Event *event.Event // enters the first step
+	// Traced: the event's trace context is that of the first step's hop; those
+	// that follow in the pod have Trace.Next's.
+	Traced bool
 	// Key keeps what belongs together together, "" for nothing.
 	Key string
 	// Budget is the work that may be put at risk: when so much time has
@@ -152,19 +156,20 @@ func (t *task) inPod(s *step) (action, bool) {
 		return action{}, false
 	}
 	d := t.r.d
+	h := t.toPod(s)
+	span := d.begin(h)
 	run := PodRun{
-		Chain: &s.chain.Chain, Most: n, Event: t.at.event, Key: t.rec.Key, Budget: t.budget(),
+		Chain: &s.chain.Chain, Most: n, Event: h.Event, Traced: span != nil, Key: t.rec.Key, Budget: t.budget(),
 		AttemptTimeout: d.AttemptTimeout, ReplyOwner: s.chain.steps[n-1].replyOwner(), Spilled: t.at.pod,
 	}
 	if d.Claims == nil {
 		run.Room = d.limit - maxSpillHeader
 	}
-	start := time.Now()
 	res := d.Pods.Run(t.r.work, &run)
 	if res.Outcome == NotRun {
 		return action{}, false
 	}
-	t.observe(s.chain, start, &res)
+	t.observe(s.chain, h, &res, span)
 	switch res.Outcome {
 	case PodCompleted:
 		return t.podCompleted(s.chain, &res), true
@@ -248,31 +253,57 @@ func (t *task) enter(e *event.Event) {
 	}
 }
 
-// observe tells of each step that a pod called.
-func (t *task) observe(c *chain, start time.Time, res *PodResult) {
-	travel := t.at.travel
+// toPod is the hop of the event at hand to a step in a pod.
+func (t *task) toPod(s *step) *Hop {
+	h := &t.hop
+	*h = Hop{
+		Leg: ToStep, Travel: t.at.travel, Channel: s.channel, Subscription: s.Subscription, Event: t.at.event,
+		Start: time.Now(), Dest: s.Subscriber.Display(), Spilled: t.at.spilled, Attempt: t.at.tried.Attempts + 1,
+	}
 	if t.at.pod != "" {
-		travel = ShortCircuited // from one pod to another
+		h.Travel = ShortCircuited // from one pod to another
 	}
+	return h
+}
+
+// observe tells of each step that a pod called, of which h is the first. What the
+// exchange took beside the steps is taken to be one half the way there and one half
+// the way back.
+func (t *task) observe(c *chain, h *Hop, res *PodResult, span Span) {
+	beside := time.Since(h.Start)
 	if res.Outcome == PodLost {
-		res.Took = append(res.Took[:0], time.Since(start))
+		res.Took = append(res.Took[:0], beside)
 	}
-	attempt := t.at.tried.Attempts + 1
+	for _, took := range res.Took {
+		beside -= took
+	}
+	at := h.Start.Add(max(0, beside/2))
+	h.Pod = res.Pod
 	for i, took := range res.Took {
-		s := c.steps[i]
-		seen := egress.Result{Status: 200, Attempts: attempt}
-		switch {
-		case res.Outcome == PodLost:
-			seen = egress.Result{Err: res.Err, Attempts: attempt}
-		case i == res.Ran:
-			seen = res.Seen
-			seen.Attempts = attempt
+		if i > 0 {
+			s := c.steps[i]
+			h.Travel, h.Channel, h.Subscription, h.Dest = InPod, s.channel, s.Subscription, s.Subscriber.Display()
+			h.Attempt, h.Spilled = 1, NoSpill
+			if h.Start = at; span != nil {
+				span = span.Then(h)
+			}
 		}
-		t.r.d.Observer.Hop(&Hop{
-			Leg: ToStep, Travel: travel, Channel: s.channel, Subscription: s.Subscription, Event: t.at.event,
-			Start: start, Took: took, Dest: s.Subscriber.Display(), Result: &seen, Spilled: t.at.spilled, Pod: res.Pod,
-		})
-		start, travel, attempt = start.Add(took), InPod, 1
+		h.Start, h.Took, h.Result = at, took, res.seen(i)
+		h.Result.Attempts = h.Attempt
+		t.r.d.end(h, span)
+		at = at.Add(took)
 		t.at.spilled = NoSpill
 	}
+}
+
+// seen is what the step number i did.
+func (r *PodResult) seen(i int) *egress.Result {
+	switch {
+	case r.Outcome == PodLost:
+		return &egress.Result{Err: r.Err}
+	case i == r.Ran:
+		seen := r.Seen
+		return &seen
+	}
+	return &egress.Result{Status: http.StatusOK}
 }

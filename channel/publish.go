@@ -5,12 +5,14 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/channel/egress"
 	"github.com/sidestep-dev/sidestep/channel/event"
 )
 
@@ -26,6 +28,28 @@ const (
 // caller holds. nil: it is durable. Errors are the backend's. The payload of an
 // event that was not stored, for certain, is deleted.
 func (d *Dispatcher) Publish(ctx context.Context, c *Channel, e *event.Event) error {
+	if d.Tracer == nil {
+		return d.accept(ctx, c, e)
+	}
+	h := Hop{Leg: FromOutside, Channel: c, Event: e, Stores: true, Start: time.Now(), Dest: c.log, Attempt: 1}
+	span := d.begin(&h)
+	err := d.accept(ctx, c, h.Event)
+	if span != nil {
+		h.stored(err)
+		span.End(&h)
+	}
+	return err
+}
+
+// stored is the end of a Hop that Stores.
+func (h *Hop) stored(err error) {
+	h.Took, h.Result = time.Since(h.Start), &egress.Result{Attempts: h.Attempt, Err: err}
+	if err == nil {
+		h.Result.Status = http.StatusAccepted
+	}
+}
+
+func (d *Dispatcher) accept(ctx context.Context, c *Channel, e *event.Event) error {
 	r, err := d.record(ctx, c, e)
 	if err != nil {
 		d.Discard(e)

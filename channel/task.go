@@ -39,6 +39,7 @@ type task struct {
 	started time.Time    // of the chain: its work at risk counts from here
 	at      position
 	stored  payloads
+	hop     Hop // the one under way
 
 	plain bool // no more pods: one was lost with this record
 	twice bool // some step may have run more than once

@@ -2,6 +2,7 @@ package colocate
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -339,13 +340,44 @@ func TestAnUntrustedDispatchersChainIsDeliveredPlainly(t *testing.T) {
 	t.Parallel()
 	w := newTown(t, "a", "b")
 	p := w.pod("p", nil, w.steps...)
-	if err := p.Trust(nil); err != nil {
+	other, _, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Trust([]ed25519.PublicKey{other}); err != nil {
 		t.Fatal(err)
 	}
 	w.apply("p")
 	w.publish(ev("1"))
 	w.settled()
 	wantStory(t, w, "step a plain stored 200; reply a plain stored 202; step b plain stored 200: replied completed")
+}
+
+// TestTheKeyIsChangedWhileItRuns: the slips of before, which are kept, are no longer
+// sent.
+func TestTheKeyIsChangedWhileItRuns(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "a", "b")
+	p := w.pod("p", nil, w.steps...)
+	w.apply("p")
+	w.publish(ev("1"))
+	w.settled()
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Trust([]ed25519.PublicKey{public}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.pods.SetKey(private); err != nil {
+		t.Fatal(err)
+	}
+	w.publish(ev("2"))
+	w.settled()
+	wantStory(t, w, "step a p stored 200; step b p colocated 200; step a p stored 200; step b p colocated 200: completed completed")
+	if w.pods.SetKey(private[:8]) == nil {
+		t.Error("half a key is taken")
+	}
 }
 
 func TestStepsOfTwoPodsMakeTwoRuns(t *testing.T) {

@@ -32,7 +32,7 @@ type Config struct {
 // Pods runs chains in pods. It is safe for concurrent use.
 type Pods struct {
 	sender   egress.Sender
-	signer   *wire.Signer
+	signer   atomic.Pointer[wire.Signer]
 	balancer *balance.Balancer
 	shaker   *handshaker
 	logger   *slog.Logger
@@ -68,9 +68,6 @@ const setIdle = 10 * time.Minute
 
 // New makes Pods that know none yet. Close frees it.
 func New(c Config) (*Pods, error) {
-	if len(c.Key) != ed25519.PrivateKeySize {
-		return nil, fmt.Errorf("configure pods: the key has %d bytes, want %d", len(c.Key), ed25519.PrivateKeySize)
-	}
 	if c.Sender == nil {
 		return nil, errors.New("configure pods: no sender")
 	}
@@ -87,8 +84,11 @@ func New(c Config) (*Pods, error) {
 		return nil, fmt.Errorf("configure pods: %w", err)
 	}
 	p := &Pods{
-		sender: c.Sender, signer: wire.NewSigner(c.Key), balancer: b, shaker: newHandshaker(), logger: c.Logger,
+		sender: c.Sender, balancer: b, shaker: newHandshaker(), logger: c.Logger,
 		mapped: new(Map), pods: make(map[string]*pod), sets: make(map[string]*set),
+	}
+	if err := p.SetKey(c.Key); err != nil {
+		return nil, fmt.Errorf("configure pods: %w", err)
 	}
 	p.life, p.end = context.WithCancel(context.Background())
 	p.index.Store(&index{})
@@ -97,6 +97,29 @@ func New(c Config) (*Pods, error) {
 
 // SetPolicy changes how replicas are chosen from now on.
 func (p *Pods) SetPolicy(policy balance.Policy) error { return p.balancer.SetPolicy(policy) }
+
+// Usable is how many pods have a sidecar that answers well, as far as is known.
+func (p *Pods) Usable() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, d := range p.pods {
+		if d.usable.Load() != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// SetKey changes the key that slips are signed with from now on. Sidecars should
+// trust it by then: until one does, its steps are called by their addresses.
+func (p *Pods) SetKey(key ed25519.PrivateKey) error {
+	if len(key) != ed25519.PrivateKeySize {
+		return fmt.Errorf("the key has %d bytes, want %d", len(key), ed25519.PrivateKeySize)
+	}
+	p.signer.Store(wire.NewSigner(key))
+	return nil
+}
 
 // Close forgets all pods: every later Run is not run. It returns when no
 // goroutine is left.

@@ -213,11 +213,11 @@ func (a *attempt) exchange(ctx context.Context) (channel.PodResult, bool) {
 // prepare fills in the request.
 func (a *attempt) prepare() error {
 	key := wire.Key{Pod: a.told.Pod, Chain: a.plan.key(a.steps)}
-	slip, err := a.pods.signer.Header(key, func() *wire.Slip { return a.plan.slip(a.pod, a.told.Pod, a.steps) })
+	slip, err := a.pods.signer.Load().Header(key, func() *wire.Slip { return a.plan.slip(a.pod, a.told.Pod, a.steps) })
 	if err != nil {
 		return err
 	}
-	limits := wire.Limits{Room: a.run.Room, SpillAfter: a.spillAfter(), Budget: max(0, a.run.Budget)}
+	limits := wire.Limits{Room: a.run.Room, SpillAfter: a.spillAfter(), Budget: max(0, a.run.Budget), Traced: a.run.Traced}
 	a.limits = limits.Append(a.limits[:0])
 	a.extra[0] = event.Attribute{Name: wire.SlipHeader, Value: slip}
 	a.extra[1] = event.Attribute{Name: wire.LimitsHeader, Value: string(a.limits)}

@@ -60,8 +60,8 @@ func readStart(r io.Reader, length int64) (start []byte, end bool, err error) {
 	return start, err == nil, nil
 }
 
-// result decides what a response means (CONTRACT 7).
-func result(a answer) Result {
+// result decides what a response to an event means (CONTRACT 7).
+func result(a answer, sent *event.Event) Result {
 	r := Result{Status: a.status}
 	if a.status < 200 || a.status > 299 {
 		r.Body = append([]byte(nil), a.body[:min(len(a.body), MaxErrorBody)]...)
@@ -77,6 +77,7 @@ func result(a answer) Result {
 		return r
 	}
 	if a.reply != nil {
+		a.reply.Continue(sent)
 		r.Reply = a.reply
 		return r
 	}
@@ -84,6 +85,7 @@ func result(a answer) Result {
 	switch {
 	case err == nil:
 		reply.Data = a.own(reply.Data)
+		reply.Continue(sent)
 		r.Reply = reply
 	case errors.Is(err, event.ErrNotCloudEvent):
 		// A success that answers something else, or nothing.

@@ -139,7 +139,7 @@ func (c *Client) fullResult(ctx context.Context, r *Request, resp *http.Response
 	if err != nil {
 		return Result{Err: fmt.Errorf("post to %s: read response: %w", r.Target.Display(), cause(ctx, err))}
 	}
-	res := result(a)
+	res := result(a, r.Event)
 	res.Fields, res.Before = fields, before
 	return res
 }

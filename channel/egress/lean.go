@@ -302,7 +302,7 @@ func (x *exchange) result() Result {
 	} else {
 		a.body = x.resp.Body()
 	}
-	r := result(a)
+	r := result(a, x.request.Event)
 	r.Fields, r.Before = x.fields, x.before
 	return r
 }

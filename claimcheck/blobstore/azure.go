@@ -5,6 +5,7 @@ package blobstore
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"gocloud.dev/blob/azureblob"
 
@@ -28,7 +29,9 @@ func Azure(ctx context.Context, container string) (claimcheck.Store, error) {
 		return nil, fmt.Errorf("azure payload store %q: %w", container, err)
 	}
 	options := plain()
-	options.ContentType = "application/octet-stream"
+	options.ContentType = contentType
 	options.BufferSize, options.MaxConcurrency = minPart, 1
-	return &store{bucket: b, options: options, direct: true}, nil
+	return &store{bucket: b, upload: func(ctx context.Context, name string, src io.Reader) error {
+		return b.Upload(ctx, name, src, &options)
+	}}, nil
 }

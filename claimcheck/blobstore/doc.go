@@ -7,6 +7,6 @@
 //	                                                  '--> what blob.Bucket does not tell: uploads
 //	                                                       that nobody ended, why a folder cannot be listed
 //
-// Goroutines: none of its own. The S3 client has one per upload, which ends with
-// Put, and two per connection, which end with Close.
+// Goroutines: one for each part on its way to S3, which ends before Put does. The S3
+// client has two per connection, which end with Close.
 package blobstore

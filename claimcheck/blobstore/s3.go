@@ -57,13 +57,9 @@ func S3(ctx context.Context, c S3Config) (claimcheck.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("S3 payload store %q: %w", c.Bucket, err)
 	}
-	options := plain()
-	options.ContentType = "application/octet-stream"
-	options.BufferSize = max(c.PartSize, minPart)
-	options.MaxConcurrency = 1 // what is in memory at a time
 	u := &uploads{client, c.Bucket}
 	return &store{
-		bucket: bucket, options: options, direct: true,
+		bucket: bucket, upload: newUploader(u, int64(max(c.PartSize, minPart))).put,
 		partials: u.list, discard: u.discard, gone: noBucket,
 		closed: transport.CloseIdleConnections,
 	}, nil
@@ -188,11 +184,16 @@ func (u *uploads) discard(ctx context.Context, name string) (bool, error) {
 	if !ok {
 		return false, nil
 	}
+	return true, u.forget(ctx, key, id)
+}
+
+// forget aborts an upload. One that is not there is no error.
+func (u *uploads) forget(ctx context.Context, key, id string) error {
 	_, err := u.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{
 		Bucket: &u.bucket, Key: &key, UploadId: &id,
 	})
 	if missing := (*types.NoSuchUpload)(nil); errors.As(err, &missing) {
-		err = nil
+		return nil
 	}
-	return true, err
+	return err
 }

@@ -26,10 +26,10 @@ var copyBuffers = sync.Pool{New: func() any { return new([copySize]byte) }}
 type store struct {
 	bucket  *blob.Bucket
 	options blob.WriterOptions
-	// direct: the bucket's client reads from Put's reader itself, and undoes an upload
+	// upload replaces the bucket's writer. It reads src itself, and undoes an upload
 	// whose reader fails. A context that ends in the middle of a request may leave what the
 	// server has begun.
-	direct bool
+	upload func(ctx context.Context, name string, src io.Reader) error
 	// list replaces the bucket's own.
 	list func(ctx context.Context, prefix string) iter.Seq2[claimcheck.Object, error]
 	// partials yields uploads that nobody ended, which list does not.
@@ -60,8 +60,8 @@ func (s *store) Put(ctx context.Context, name string, r io.Reader) error {
 }
 
 func (s *store) put(ctx context.Context, name string, src *source) error {
-	if s.direct {
-		return s.upload(ctx, name, src)
+	if s.upload != nil {
+		return s.uploadInOrder(ctx, name, src)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -78,11 +78,11 @@ func (s *store) put(ctx context.Context, name string, src *source) error {
 	return errors.Join(err, w.Close())
 }
 
-// undoTime is how long a direct upload has to end in order when its context has
+// undoTime is how long an upload has to end in order when its context has
 // ended.
 const undoTime = 10 * time.Second
 
-func (s *store) upload(ctx context.Context, name string, src *source) error {
+func (s *store) uploadInOrder(ctx context.Context, name string, src *source) error {
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	// src fails at its next read when ctx has ended; this is for a server that hangs.
@@ -94,7 +94,7 @@ func (s *store) upload(ctx context.Context, name string, src *source) error {
 		}
 	})
 	defer stop()
-	err := s.bucket.Upload(inner, name, src, &s.options)
+	err := s.upload(inner, name, src)
 	if err == nil {
 		return nil
 	}

@@ -30,10 +30,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/sidestep-dev/sidestep/claimcheck"
 	"github.com/sidestep-dev/sidestep/kube/api/v1alpha1"
 	"github.com/sidestep-dev/sidestep/kube/broker"
+	"github.com/sidestep-dev/sidestep/kube/inject"
 	"github.com/sidestep-dev/sidestep/kube/reconcile"
 	"github.com/sidestep-dev/sidestep/kube/secrets"
 )
@@ -52,6 +54,8 @@ type options struct {
 	namespace, dispatcher, storeURL, passwordFile string
 	secrets                                       string
 	health, metrics, adminPort                    string
+	sidecarImage                                  string
+	webhookPort                                   int
 	storeReplicas                                 int
 	leaderElection                                bool
 	logger                                        *slog.Logger
@@ -85,6 +89,9 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.StringVar(&o.secrets, "secrets", "/run/sidestep", "`FOLDER` in memory for the Secrets that config-sidestep names")
 	f.StringVar(&o.health, "health", ":8081", "`ADDRESS` of /healthz and /readyz")
 	f.StringVar(&o.metrics, "metrics", ":9090", "`ADDRESS` of /metrics, 0 for none")
+	f.StringVar(&o.sidecarImage, "sidecar-image", os.Getenv("SIDECAR_IMAGE"),
+		"`IMAGE` of the sidecar that is put into pods that ask for one (default $SIDECAR_IMAGE; without one, none is)")
+	f.IntVar(&o.webhookPort, "webhook-port", 9443, "`PORT` of the webhook that does so")
 	f.BoolVar(&o.leaderElection, "leader-election", true, "let one of several controllers work at a time")
 	level := f.String("log-level", "info", "least `LEVEL` that is logged: debug, info, warn or error")
 	if err := f.Parse(args); err != nil {
@@ -108,7 +115,8 @@ func serve(ctx context.Context, o options) (err error) {
 		return err
 	}
 	config.QPS, config.Burst = 200, 400 // a thousand channels at once are no attack
-	m, err := newManager(config, o)
+	keeper := new(inject.Keeper)
+	m, err := newManager(config, o, webhookServer(o.webhookPort, keeper))
 	if err != nil {
 		return err
 	}
@@ -117,6 +125,9 @@ func serve(ctx context.Context, o options) (err error) {
 		return err
 	}
 	if err := reconcile.FillSecrets(ctx, direct, o.namespace); err != nil {
+		return err
+	}
+	if err := addInjection(ctx, m, direct, keeper, o); err != nil {
 		return err
 	}
 	key, err := reconcile.ReadKey(ctx, direct, o.namespace)
@@ -168,7 +179,7 @@ func dispatcherLabels() map[string]string {
 }
 
 // newManager makes a manager that keeps in memory what is needed and no more.
-func newManager(config *rest.Config, o options) (manager.Manager, error) {
+func newManager(config *rest.Config, o options, hooks webhook.Server) (manager.Manager, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		clientgoscheme.AddToScheme, v1alpha1.AddToScheme, eventingv1alpha1.AddToScheme,
@@ -197,6 +208,7 @@ func newManager(config *rest.Config, o options) (manager.Manager, error) {
 		LeaderElectionReleaseOnCancel: true,
 		HealthProbeBindAddress:        o.health,
 		Metrics:                       metricsserver.Options{BindAddress: o.metrics},
+		WebhookServer:                 hooks,
 	})
 	if err != nil {
 		return nil, err

@@ -46,6 +46,7 @@ type options struct {
 	sidecar.Config
 	listen string
 	keys   []string
+	await  bool
 	drain  time.Duration
 }
 
@@ -90,6 +91,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 		o.keys = strings.Split(s, ",")
 		return nil
 	})
+	flags.BoolVar(&o.await, "await-keys", false, "start although files of keys are not there yet, and wait for them")
 	flags.IntVar(&o.MaxInFlight, "max-in-flight", sidecar.DefaultMaxInFlight, "most calls of one step at a time")
 	flags.IntVar(&o.MaxChains, "max-chains", sidecar.DefaultMaxChains, "most chains at a time")
 	flags.DurationVar(&o.MaxWait, "max-wait", sidecar.DefaultMaxWait,
@@ -152,7 +154,7 @@ func serve(ctx context.Context, o *options, stdout io.Writer) error {
 		return err
 	}
 	defer s.Close()
-	keys := &sidecar.Keys{Files: o.keys, Trust: s.Trust, Logger: o.Logger}
+	keys := &sidecar.Keys{Files: o.keys, Await: o.await, Trust: s.Trust, Logger: o.Logger}
 	if err := keys.Load(); err != nil {
 		return usageError{err}
 	}

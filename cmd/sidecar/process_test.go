@@ -418,6 +418,29 @@ func TestKeysAreRotatedWithoutARestart(t *testing.T) {
 	}
 }
 
+// TestItStartsBeforeItsKeysAreThere: a workload must not wait for who publishes them.
+func TestItStartsBeforeItsKeysAreThere(t *testing.T) {
+	t.Parallel()
+	p := newPod(t, startStep(t, "a"))
+	p.kill()
+	if err := os.Remove(p.keys); err != nil {
+		t.Fatal(err)
+	}
+	p.args = append(p.args, "--await-keys")
+	p.start()
+	if got := p.get(t, wire.HandshakePath); got != http.StatusServiceUnavailable {
+		t.Errorf("a handshake is answered %d", got)
+	}
+	if a := p.post("x"); a.Reason != wire.NotMine {
+		t.Errorf("trusts somebody: %+v", a.Outcome)
+	}
+	p.rotate()
+	p.eventually("the key is trusted", func() bool { return p.post("x").Kind == wire.Completed })
+	if got := p.get(t, wire.HandshakePath); got != http.StatusOK {
+		t.Errorf("a handshake is answered %d", got)
+	}
+}
+
 func TestWhatIsWrongWithTheFlagsIsSaid(t *testing.T) {
 	t.Parallel()
 	good := []string{"--listen", "127.0.0.1:0", "--allow", "9101", "--trust-keys", "/does/not/exist"}

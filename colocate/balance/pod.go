@@ -41,6 +41,9 @@ func (p *pod) learn(now, elapsed time.Duration, o *Outcome) {
 		p.link.learn(elapsed-o.Report.Elapsed, o.Bytes)
 	}
 	p.ownThen = p.own.Load()
+	for i := range p.steps {
+		p.steps[i].InFlight, p.steps[i].Queue = 0, 0 // one that is not reported is idle
+	}
 	total := 0
 	for i := range o.Report.Steps {
 		s := &o.Report.Steps[i]

@@ -386,3 +386,24 @@ func TestConfigThatCannotBe(t *testing.T) {
 		t.Error("an unknown policy was taken")
 	}
 }
+
+// What a report does not speak of is idle, whatever the one before it said.
+func TestAStepThatIsNotReportedIsIdle(t *testing.T) {
+	b, _ := newBalancer(t, Config{})
+	s := b.NewSet()
+	defer s.Close()
+	s.Update(replicas(1))
+	report := func(steps ...Load) {
+		c, _ := s.Pick("")
+		c.Done(Outcome{Result: Succeeded, Report: &Report{Steps: steps}})
+	}
+	report(Load{Step: "a", Limit: 1, InFlight: 1, Queue: 10, ServiceTime: time.Second}, Load{Step: "b", Limit: 1})
+	p := s.state.Load().all.find("pod-0").pod
+	if p.wait("a", b.now()) == 0 {
+		t.Error("there is no wait behind a queue of ten")
+	}
+	report(Load{Step: "b", Limit: 1})
+	if w := p.wait("a", b.now()); w != 0 {
+		t.Errorf("the wait is %v after a report without the step", w)
+	}
+}

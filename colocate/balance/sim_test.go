@@ -109,6 +109,7 @@ const (
 	alwaysLocal = iota
 	alwaysRemote
 	balanced
+	anew // the pod is chosen anew before each step
 )
 
 type sim struct {
@@ -221,6 +222,8 @@ func (s *sim) handle(ev event) {
 		var c Choice
 		if s.e.pinned {
 			c, _ = s.chains.Pick("", "p1")
+		} else if s.policy == anew {
+			c, _ = s.last.HandOff(steps[0], s.e.payload)
 		} else {
 			c, _ = s.chains.Pick("")
 		}
@@ -241,7 +244,7 @@ func (s *sim) handle(ev event) {
 		switch {
 		case j.step == 2:
 			s.leave(j)
-		case s.policy == alwaysRemote && !j.bg:
+		case (s.policy == alwaysRemote || s.policy == anew) && !j.bg:
 			j.spill = true
 			s.leave(j)
 		default:
@@ -264,7 +267,11 @@ func (s *sim) handle(ev event) {
 		}
 		s.spills++
 		j.spill, j.handed = false, true
-		c, ok := s.last.HandOff(steps[1], s.e.payload, j.choice.Replica())
+		exclude := []string{j.choice.Replica()}
+		if s.policy == anew {
+			exclude = nil
+		}
+		c, ok := s.last.HandOff(steps[1], s.e.payload, exclude...)
 		if !ok {
 			panic("nobody")
 		}

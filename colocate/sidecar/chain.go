@@ -27,9 +27,10 @@ type chain struct {
 	// event enters the step at; at the end it is the final one. It is whole, and
 	// is kept until the step has answered completely.
 	event   *event.Event
-	first   bool   // event is the one that came with the request
-	entered []byte // what entered the last step, if that is wanted
-	charged int64  // bytes of memory
+	first   bool        // event is the one that came with the request
+	trace   event.Trace // of the hop to the step at, if limits.Traced
+	entered []byte      // what entered the last step, if that is wanted
+	charged int64       // bytes of memory
 
 	outcome wire.Outcome
 	ran     [4]wire.Timing // what outcome.Ran begins in
@@ -118,7 +119,7 @@ func (c *chain) enter() bool {
 
 // call makes one attempt. It gives the place back.
 func (c *chain) call(ctx context.Context, call *call) (egress.Result, wire.Timing) {
-	e, extra, link := c.event, call.extra, ""
+	e, extra, link := c.traced(), call.extra, ""
 	if call.Reference {
 		e, link, extra = byReference(e, extra)
 	}
@@ -139,6 +140,22 @@ func (c *chain) call(ctx context.Context, call *call) (egress.Result, wire.Timin
 		res.Reply, res.Err = c.s.spool.resolve(c.owner, res.Reply, c.event, link)
 	}
 	return res, t
+}
+
+// traced is the event as it travels to the step.
+func (c *chain) traced() *event.Event {
+	if !c.limits.Traced {
+		return c.event
+	}
+	if c.first {
+		c.trace, c.limits.Traced = c.event.Trace()
+		return c.event
+	}
+	c.trace = c.trace.Next()
+	if own, ok := c.event.Trace(); ok && own.TraceID != c.trace.TraceID {
+		return c.event // the step before began another trace: that is its affair
+	}
+	return c.event.WithTrace(c.trace)
 }
 
 // answered goes on with what a step answered: an event for the next one, or

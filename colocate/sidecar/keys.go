@@ -6,8 +6,10 @@ import (
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"time"
@@ -22,12 +24,16 @@ type Keys struct {
 	Files []string
 	// Every is how often they are read again. 0: 5 s.
 	Every time.Duration
+	// Await lets Load succeed while a file is not there yet: then nobody is
+	// trusted.
+	Await bool
 	// Trust takes the keys.
 	Trust func([]ed25519.PublicKey) error
 	// Logger takes what goes wrong once it has gone well.
 	Logger *slog.Logger
 
-	last []byte // what was read
+	last     []byte // what was read
+	awaiting bool
 }
 
 // maxKeyFile bounds a file, in bytes.
@@ -39,6 +45,13 @@ func (k *Keys) Load() error {
 	var keys []ed25519.PublicKey
 	for _, name := range k.Files {
 		b, err := readFile(name)
+		if errors.Is(err, fs.ErrNotExist) && k.Await && k.last == nil {
+			if !k.awaiting {
+				k.Logger.Warn("trusts nobody yet: waiting for keys", "file", name)
+			}
+			k.awaiting = true
+			return nil
+		}
 		if err != nil {
 			return fmt.Errorf("read trusted keys: %w", err)
 		}

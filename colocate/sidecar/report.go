@@ -15,10 +15,12 @@ const (
 
 // appendReport appends the loads of all steps, without the chain that is
 // answered: what was taken back already. elapsed is how long the pod had the
-// chain, 0 for none.
+// chain, 0 for none. What is 0 is left out, and the busy steps come first: should
+// there be more than the header has room for, those that are missing are idle, as
+// they then seem to be.
 //
 //	TEXT application_utilization:0.25,named_metrics.sidestep.elapsed:0.00031,
-//	named_metrics.sidestep.9101.in_flight:16,...
+//	named_metrics.sidestep.9101.limit:64,named_metrics.sidestep.9101.in_flight:16,...
 func (s *Sidecar) appendReport(dst []byte, elapsed time.Duration) []byte {
 	start := len(dst)
 	dst = append(dst, "TEXT application_utilization:"...)
@@ -26,15 +28,33 @@ func (s *Sidecar) appendReport(dst []byte, elapsed time.Duration) []byte {
 	if elapsed > 0 {
 		dst = appendSeconds(append(dst, ",named_metrics.sidestep.elapsed:"...), elapsed.Seconds())
 	}
-	for _, st := range s.steps {
-		if len(dst)-start > maxReport-256 {
-			break
+	var told [MaxPorts]bool // meanwhile one may become busy, or idle
+	for _, busyOnly := range [...]bool{true, false} {
+		for i, st := range s.steps {
+			if len(dst)-start > maxReport-256 {
+				break
+			}
+			inFlight, queue := len(st.places), st.waiting.Load()
+			if told[i] || busyOnly && inFlight == 0 && queue == 0 {
+				continue
+			}
+			told[i] = true
+			dst = st.appendLoad(dst, inFlight, queue)
 		}
-		inFlight := len(st.places)
-		dst = strconv.AppendInt(st.metric(dst, "in_flight:"), int64(inFlight), 10)
-		dst = strconv.AppendInt(st.metric(dst, "queue:"), st.waiting.Load(), 10)
-		dst = strconv.AppendInt(st.metric(dst, "limit:"), int64(cap(st.places)), 10)
-		dst = appendSeconds(st.metric(dst, "service_time:"), math.Float64frombits(st.service.Load()))
+	}
+	return dst
+}
+
+func (s *step) appendLoad(dst []byte, inFlight int, queue int64) []byte {
+	dst = strconv.AppendInt(s.metric(dst, "limit:"), int64(cap(s.places)), 10)
+	if inFlight > 0 {
+		dst = strconv.AppendInt(s.metric(dst, "in_flight:"), int64(inFlight), 10)
+	}
+	if queue > 0 {
+		dst = strconv.AppendInt(s.metric(dst, "queue:"), queue, 10)
+	}
+	if service := math.Float64frombits(s.service.Load()); service > 0 {
+		dst = appendSeconds(s.metric(dst, "service_time:"), service)
 	}
 	return dst
 }

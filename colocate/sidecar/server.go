@@ -187,6 +187,10 @@ func say(ctx *fasthttp.RequestCtx, status int, text string) {
 }
 
 func (s *Server) shakeHands(ctx *fasthttp.RequestCtx) {
+	if !s.s.trusting.Load() { // nobody could have anything run here
+		say(ctx, http.StatusServiceUnavailable, "no key is trusted yet")
+		return
+	}
 	body, err := json.Marshal(s.s.handshake())
 	if err != nil {
 		say(ctx, http.StatusInternalServerError, err.Error())

@@ -31,6 +31,7 @@ type Sidecar struct {
 	chains   atomic.Int64
 	next     atomic.Uint64 // numbers chains
 	draining atomic.Bool
+	trusting atomic.Bool // somebody
 	counts   counts
 }
 
@@ -79,7 +80,13 @@ func (s *Sidecar) Close() {
 }
 
 // Trust replaces the keys that slips may be signed with.
-func (s *Sidecar) Trust(keys []ed25519.PublicKey) error { return s.verifier.Trust(keys) }
+func (s *Sidecar) Trust(keys []ed25519.PublicKey) error {
+	if err := s.verifier.Trust(keys); err != nil {
+		return err
+	}
+	s.trusting.Store(len(keys) > 0)
+	return nil
+}
 
 // Drain has no more chains begin; those under way give their event back before
 // their next step.

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Limits are of one request. They are not signed: each can only make a sidecar do
-// less than the slip and its own configuration allow.
+// Limits are of one request. They are not signed: none makes a sidecar do more than
+// the slip and its own configuration allow.
 type Limits struct {
 	// Start is the index of the first step to run.
 	Start int
@@ -25,6 +25,9 @@ type Limits struct {
 	// Budget is how long the chain may have run when its next step begins, to
 	// the microsecond: the checkpoint. NoLimit: no checkpoint.
 	Budget time.Duration
+	// Traced: the event's trace context is that of the first step; those that
+	// follow get event.Trace.Next of it. Else they get what the events say.
+	Traced bool
 }
 
 // NoLimit is no limit.
@@ -50,6 +53,9 @@ func (l *Limits) Append(dst []byte) []byte {
 	}
 	if l.Budget >= 0 {
 		dst = appendMicros(append(dst, ";budget="...), l.Budget)
+	}
+	if l.Traced {
+		dst = append(dst, ";traced"...)
 	}
 	return dst
 }
@@ -81,6 +87,8 @@ func ParseLimits(value string) (Limits, error) {
 			l.SpillAfter, ok = micros(v)
 		case "budget":
 			l.Budget, ok = micros(v)
+		case "traced":
+			l.Traced = true
 		}
 		if !ok {
 			return l, fmt.Errorf("%w: %s=%.32q", ErrLimits, name, v)

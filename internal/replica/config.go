@@ -73,6 +73,8 @@ type Engine struct {
 	Window          int
 	ByteBudget      int64
 	CheckpointAfter time.Duration
+	// Tracer makes a span of each hop; nil: there are none.
+	Tracer channel.Tracer
 	// Admit and AdmitTLS are ingress.Handler.Admit of the two servers.
 	Admit, AdmitTLS Admission
 }

@@ -108,6 +108,7 @@ func (r *Replica) Open(e Engine) (err error) {
 		Window:          e.Window,
 		CheckpointAfter: e.CheckpointAfter,
 		Observer:        r.metrics,
+		Tracer:          e.Tracer,
 		Logger:          r.Logger,
 	})
 	if err != nil {

@@ -48,7 +48,7 @@ func (p *process) warnRestart(set *manifest.Set) {
 	was.NATS.URL, is.NATS.URL, was.Kafka.Brokers, is.Kafka.Brokers = "", "", nil, nil
 	was.Kafka.TopicTemplate, is.Kafka.TopicTemplate = "", ""
 	if !reflect.DeepEqual(was, is) {
-		p.Logger.Warn("config-sidestep was changed in more than backend, namespaces, nats.url, kafka.brokers, " +
+		p.Logger.Warn("the configuration was changed in more than backend, namespaces, nats.url, kafka.brokers, " +
 			"kafka.topicTemplate, claim-check.store, dispatch.shortCircuit, dispatch.routing and dispatch.drainOnDelete: " +
 			"restart to apply the rest to what is open")
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/pprof"
+	"os"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/sidestep-dev/sidestep/channel"
 	"github.com/sidestep-dev/sidestep/internal/claims"
 	"github.com/sidestep-dev/sidestep/internal/replica"
+	"github.com/sidestep-dev/sidestep/internal/tracing"
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
 )
 
@@ -36,6 +38,7 @@ type process struct {
 	claims    *claims.Stores
 	slipKey   ed25519.PrivateKey // nil: none
 	lifecycle *lifecycle
+	tracer    *tracing.Tracer // nil: none
 	reloads   *prometheus.CounterVec
 	addresses []manifest.Address // of the last set
 	printed   []manifest.Address
@@ -126,6 +129,9 @@ func (p *process) open(ctx context.Context, undo *closers) (err error) {
 	if err != nil {
 		return err
 	}
+	if err = p.openTracer(ctx, undo); err != nil {
+		return err
+	}
 	// Closed before what it works with.
 	opened = true
 	undo.add(r.Close)
@@ -147,6 +153,16 @@ func (p *process) base() string {
 	return "http://" + events
 }
 
+func (p *process) openTracer(ctx context.Context, undo *closers) (err error) {
+	t := p.set.Config.Tracing
+	c := tracing.Config{Protocol: t.Protocol, Endpoint: t.Endpoint, SamplingRate: t.SamplingRate}.WithEnvironment(os.Getenv)
+	if p.tracer, err = tracing.Open(ctx, c, tracing.Service, p.Logger); err != nil {
+		return err
+	}
+	undo.add(inTime(shutdownGrace, p.tracer.Shutdown))
+	return nil
+}
+
 func (p *process) openEngine(payloads *channel.Claims) error {
 	c := &p.set.Config
 	err := p.replica.Open(replica.Engine{
@@ -157,6 +173,7 @@ func (p *process) openEngine(payloads *channel.Claims) error {
 		Window:             c.Dispatch.MaxInFlight,
 		ByteBudget:         c.Dispatch.ByteBudget,
 		CheckpointAfter:    c.Dispatch.CheckpointAfter,
+		Tracer:             p.tracer.Engine(),
 	})
 	if err != nil {
 		return err

@@ -23,11 +23,10 @@ const (
 	// subscribable tells Knative which version of the contract a channel
 	// keeps.
 	subscribable = "messaging.knative.dev/subscribable"
-	roleLabel    = "messaging.sidestep.dev/role"
 )
 
 // ServiceLabels are on each channel's Service.
-func ServiceLabels() map[string]string { return map[string]string{roleLabel: "channel"} }
+func ServiceLabels() map[string]string { return map[string]string{v1alpha1.RoleLabel: "channel"} }
 
 // service is the Service that a channel's host name is of: an alias of the
 // dispatchers'.

@@ -115,12 +115,18 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return unlessStopped(ctx, err)
 	}
+	tracer := p.tracer(work)
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		err = errors.Join(err, tracer.Shutdown(ctx))
+	}()
 	r, err := p.replica(work, registry)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	engine, err := p.engine(key)
+	engine, err := p.engine(key, tracer.Engine())
 	if err == nil {
 		err = r.Open(engine)
 	}
@@ -256,7 +262,7 @@ func (p *process) replica(ctx context.Context, registry *prometheus.Registry) (*
 	return replica.New(c)
 }
 
-func (p *process) engine(key []byte) (replica.Engine, error) {
+func (p *process) engine(key []byte, tracer channel.Tracer) (replica.Engine, error) {
 	c := p.stocks.now().Config
 	base := "http://" + p.Dispatcher
 	if p.watcher.Features().IsStrictTransportEncryption() {
@@ -274,6 +280,7 @@ func (p *process) engine(key []byte) (replica.Engine, error) {
 		Window:             c.Dispatch.MaxInFlight,
 		ByteBudget:         c.Dispatch.ByteBudget,
 		CheckpointAfter:    c.Dispatch.CheckpointAfter,
+		Tracer:             tracer,
 		Admit:              p.gate.admit(false), AdmitTLS: p.gate.admit(true),
 	}, nil
 }

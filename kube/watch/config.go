@@ -12,11 +12,12 @@ import (
 
 // The ConfigMaps in the system namespace that are read.
 const (
-	ConfigName   = "config-sidestep"
-	FeaturesName = "config-features"
+	ConfigName        = "config-sidestep"
+	FeaturesName      = "config-features"
+	ObservabilityName = "config-observability"
 )
 
-// Config is what the ConfigMap config-sidestep says, decoded by the same code as
+// Config is what config-sidestep or config-observability says, decoded by the same code as
 // a file of a standalone process; nil is the default. The error is of type
 // manifest.Problems.
 func Config(cm *corev1.ConfigMap) (manifest.Config, error) {
@@ -30,9 +31,9 @@ func Config(cm *corev1.ConfigMap) (manifest.Config, error) {
 		"data":       cm.Data,
 	})
 	if err != nil {
-		return manifest.Config{}, fmt.Errorf("read %s: %w", ConfigName, err)
+		return manifest.Config{}, fmt.Errorf("read %s: %w", cm.Name, err)
 	}
-	set, err := manifest.ParseOnCluster(ConfigName, b)
+	set, err := manifest.ParseOnCluster(cm.Name, b)
 	if err != nil {
 		return manifest.Config{}, err
 	}

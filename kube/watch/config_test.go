@@ -30,6 +30,14 @@ func TestTheConfigMapIsReadAsAFileIs(t *testing.T) {
 		c.Dispatch.MaxInFlight != 7 || c.Dispatch.ShortCircuit != channel.Always {
 		t.Errorf("got %+v", c)
 	}
+	cm = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: ObservabilityName}, Data: map[string]string{
+		"metrics-protocol": "prometheus", "tracing-protocol": "grpc", "tracing-endpoint": "http://collector:4317", "tracing-sampling-rate": "0.1",
+	}}
+	c, err = Config(cm)
+	if want := (manifest.Tracing{Protocol: "grpc", Endpoint: "http://collector:4317", SamplingRate: 0.1}); err != nil || c.Tracing != want {
+		t.Errorf("traces: %+v, %v", c.Tracing, err)
+	}
+	cm = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: ConfigName}, Data: map[string]string{}}
 	cm.Data["dispatch"] = "maxInFlight: many"
 	_, err = Config(cm)
 	var problems manifest.Problems

@@ -21,10 +21,13 @@ const (
 	BackendKafka    = "kafka"
 )
 
-// configName is the ConfigMap that configures Sidestep.
-const configName = "config-sidestep"
+// The ConfigMaps that are read: Sidestep's own, and Knative's.
+const (
+	configName        = "config-sidestep"
+	observabilityName = "config-observability"
+)
 
-// Config is what the ConfigMap config-sidestep says.
+// Config is what the ConfigMaps config-sidestep and config-observability say.
 type Config struct {
 	// Backend is BackendEmbedded, the default, BackendNATS or BackendKafka.
 	Backend string
@@ -34,6 +37,13 @@ type Config struct {
 	Kafka      Kafka
 	ClaimCheck ClaimCheck
 	Dispatch   Dispatch
+	Tracing    Tracing
+}
+
+// Tracing is what config-observability says of traces: see internal/tracing.
+type Tracing struct {
+	Protocol, Endpoint string
+	SamplingRate       float64
 }
 
 // Dispatch is the data key dispatch.
@@ -61,17 +71,28 @@ func defaultConfig() Config {
 	}
 }
 
-// decodeConfigMap reads the ConfigMap config-sidestep; there is no other.
+// decodeConfigMap reads one of the ConfigMaps that say anything here.
 func (d *document) decodeConfigMap(root value) {
 	d.decodeMeta(root, subdomainName())
-	if d.meta.name != "" && d.meta.name != configName {
-		d.meta.nameAt.problem("the only ConfigMap that is read is %s, got %q", configName, d.meta.name)
+	decode := d.decodeConfig
+	switch d.meta.name {
+	case configName, "":
+	case observabilityName:
+		decode = d.decodeObservability
+	default:
+		d.meta.nameAt.problem("the ConfigMaps that are read are %s and %s, got %q", configName, observabilityName, d.meta.name)
 	}
-	if first := d.load.config; first != nil {
-		d.meta.nameAt.problem("there is another %s at %s:%d", configName, first.doc.file, first.line)
+	// There is one of each, whatever its namespace.
+	first, twice := d.load.configs[d.meta.name]
+	if twice {
+		d.meta.nameAt.problem("there is another %s at %s:%d", d.meta.name, first.doc.file, first.line)
 		return
 	}
-	d.load.config = &d.meta.nameAt
+	d.load.configs[d.meta.name] = d.meta.nameAt
+	decode(root)
+}
+
+func (d *document) decodeConfig(root value) {
 	c := &d.load.set.Config
 	chosen := make(map[string]value)
 	root.object(d.fields(fields{

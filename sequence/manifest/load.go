@@ -61,8 +61,8 @@ type loading struct {
 
 	set      *Set
 	declared map[objectKey]value // where each object's name stands
-	config   *value
-	checks   []func(*index) // what needs all objects
+	configs  map[string]value    // where the ConfigMaps' names stand
+	checks   []func(*index)      // what needs all objects
 }
 
 func newLoading() *loading {
@@ -70,6 +70,7 @@ func newLoading() *loading {
 		known:    make(map[string]bool),
 		set:      newSet(),
 		declared: make(map[objectKey]value),
+		configs:  make(map[string]value),
 	}
 }
 

@@ -3,19 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"net/url"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
-	"github.com/sidestep-dev/sidestep/hack/bench/internal/process"
+	"github.com/sidestep-dev/sidestep/hack/bench/internal/pod"
 	"github.com/sidestep-dev/sidestep/hack/bench/internal/workload"
 )
 
@@ -35,18 +28,7 @@ pod does not count.
 
 // startColocated starts a sidecar beside the steps, and Sidestep with a LocalPod.
 func startColocated(ctx context.Context, b *bench, base, dir string) (*instance, error) {
-	u, err := url.Parse(base)
-	if err != nil {
-		return nil, fmt.Errorf("where the steps are: %w", err)
-	}
-	key := filepath.Join(dir, "slip.pem")
-	if err := writeKeys(key); err != nil {
-		return nil, err
-	}
-	sidecar, err := process.Start(ctx, process.Command{
-		Name: "the sidecar", Path: b.path(binarySidecar),
-		Args: []string{"--listen", "127.0.0.1:0", "--allow", u.Port(), "--trust-keys", key + ".pub"},
-	})
+	p, err := pod.Start(ctx, b.path(binarySidecar), dir, base, "")
 	if err != nil {
 		return nil, err
 	}
@@ -54,24 +36,12 @@ func startColocated(ctx context.Context, b *bench, base, dir string) (*instance,
 	for step := 1; step <= workload.Steps; step++ {
 		uris = append(uris, workload.StepURL(base, step))
 	}
-	yaml := sequenceYAML("Colocated", uris) + fmt.Sprintf(`---
-apiVersion: v1
-kind: Service
-metadata: {name: steps, namespace: default, annotations: {sidestep.dev/address: %q}}
----
-apiVersion: sidestep.dev/v1alpha1
-kind: LocalPod
-metadata: {name: pod, namespace: default}
-spec:
-  sidecar: %s
-  steps: [{service: steps, port: %s}]
-`, base, sidecar.URL, u.Port())
-	i, err := startFlow(ctx, b, dir, yaml, "--slip-key", key)
+	i, err := startFlow(ctx, b, dir, sequenceYAML("Colocated", uris)+p.Documents, "--slip-key", p.Key)
 	if err != nil {
-		sidecar.Stop()
+		p.Stop()
 		return nil, err
 	}
-	i.beside = sidecar
+	i.beside = p.Child
 	i.check = i.wasLocal
 	return i, nil
 }
@@ -106,31 +76,6 @@ func (i *instance) wasLocal(ctx context.Context) error {
 	// The first step of a chain is not a hop from another one.
 	if want := all * (workload.Steps - 1) / workload.Steps; local < leastLocal*want {
 		return fmt.Errorf("%w: %.0f of %.0f", errNotLocal, local, want)
-	}
-	return nil
-}
-
-// writeKeys makes what the dispatcher signs with, and what the sidecar trusts.
-func writeKeys(file string) error {
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return fmt.Errorf("make keys: %w", err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		return fmt.Errorf("make keys: %w", err)
-	}
-	pub, err := x509.MarshalPKIXPublicKey(public)
-	if err != nil {
-		return fmt.Errorf("make keys: %w", err)
-	}
-	for _, f := range []struct {
-		name, kind string
-		der        []byte
-	}{{file, "PRIVATE KEY", der}, {file + ".pub", "PUBLIC KEY", pub}} {
-		if err := os.WriteFile(f.name, pem.EncodeToMemory(&pem.Block{Type: f.kind, Bytes: f.der}), 0o600); err != nil {
-			return fmt.Errorf("make keys: %w", err)
-		}
 	}
 	return nil
 }

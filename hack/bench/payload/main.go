@@ -28,6 +28,8 @@ type options struct {
 	seed   uint64
 	quick  bool
 	only   string
+	sizes  string
+	pod    bool
 	write  string
 }
 
@@ -40,6 +42,8 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", 1, "what shuffles the contenders of a round")
 	flag.BoolVar(&o.quick, "quick", false, "one round with small payloads: does it all work?")
 	flag.StringVar(&o.only, "only", "", "measure these contenders, separated by commas")
+	flag.StringVar(&o.sizes, "sizes", "", "measure these sizes, in KiB, separated by commas; the first is what the others are compared with")
+	flag.BoolVar(&o.pod, "colocate", false, "measure what goes from step to step within a pod")
 	flag.StringVar(&o.write, "write", "", "also write the report to this Markdown file, between its markers, and its plot beside it")
 	flag.Parse()
 	if flag.NArg() > 0 || o.rounds < 1 {
@@ -66,7 +70,11 @@ func (o options) run(ctx context.Context) (err error) {
 			return fmt.Errorf("clear %s: %w", name, err)
 		}
 	}
-	wanted, err := choose(o.only)
+	all := contenders()
+	if o.pod {
+		all = inPod()
+	}
+	wanted, err := choose(all, o.only)
 	if err != nil {
 		return err
 	}
@@ -75,7 +83,13 @@ func (o options) run(ctx context.Context) (err error) {
 		return fmt.Errorf("make a temporary folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	b := &bench{dir: dir, sizes: sizes(), progress: os.Stderr}
+	b := &bench{dir: dir, progress: os.Stderr}
+	if b.sizes, err = chooseSizes(o.sizes); err != nil {
+		return err
+	}
+	if o.pod && o.sizes == "" {
+		b.sizes = []int64{kib, mib, 16 * mib, 128 * mib, 512 * mib}
+	}
 	if o.quick {
 		b.sizes, o.rounds = []int64{kib, 500 * kib, 2 * mib}, 1
 	}
@@ -96,23 +110,31 @@ func (o options) run(ctx context.Context) (err error) {
 // report prints the results, and writes them to the file if there is one.
 func (o options) report(r *results, on machine.Machine) error {
 	const plotName = "perf-payload.png"
-	text := r.markdown(on, plotName)
+	name, text := sectionName, r.markdown(on, plotName)
+	if o.pod {
+		name, text = podSection, r.podMarkdown(on)
+	}
 	if _, err := io.WriteString(os.Stdout, text); err != nil {
 		return err
 	}
 	if o.write == "" {
 		return nil
 	}
-	if err := r.plot(filepath.Join(filepath.Dir(o.write), plotName)); err != nil {
-		return err
+	if !o.pod {
+		if err := r.plot(filepath.Join(filepath.Dir(o.write), plotName)); err != nil {
+			return err
+		}
 	}
-	return section.Write(o.write, sectionName, text)
+	return section.Write(o.write, name, text)
 }
 
 // build makes the programs.
 func (b *bench) build(ctx context.Context) error {
 	b.say("building")
 	if err := process.BuildDispatcher(ctx, b.path("dispatcher")); err != nil {
+		return err
+	}
+	if err := process.BuildSidecar(ctx, b.path("sidecar")); err != nil {
 		return err
 	}
 	return process.BuildS3(ctx, b.path("s3"))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ import (
 func relay(args []string) error {
 	f := flag.NewFlagSet(childArg, flag.ContinueOnError)
 	to, dir := f.String("to", "", "URL of the step"), f.String("dir", "", "folder for the files")
+	from := f.String("from", "", "URL of a step whose answer is what is copied, if there is one before")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -46,7 +48,7 @@ func relay(args []string) error {
 			}
 		}
 		go func() {
-			if err := pass(client, *to, name, header); err != nil {
+			if err := relayed(client, *from, *to, name, header); err != nil {
 				fmt.Fprintln(os.Stderr, "relay:", err)
 			}
 		}()
@@ -66,12 +68,33 @@ func keep(name string, from io.Reader) error {
 	return f.Close()
 }
 
-func pass(client *http.Client, to, name string, header http.Header) error {
+// relayed passes a file to a step, or its answer from a step before, if there is one.
+func relayed(client *http.Client, from, to, name string, header http.Header) (err error) {
+	defer func() { err = errors.Join(err, os.Remove(name)) }()
+	if from == "" {
+		return pass(client, to, name, header, nothing)
+	}
+	answer := name + "-answer"
+	defer func() { err = errors.Join(err, os.Remove(answer)) }()
+	if err := pass(client, from, name, header, func(body io.Reader) error { return keep(answer, body) }); err != nil {
+		return err
+	}
+	return pass(client, to, answer, header, nothing)
+}
+
+// nothing is done with an answer.
+func nothing(answer io.Reader) error {
+	_, err := io.Copy(io.Discard, answer)
+	return err
+}
+
+// pass sends a file to a step, and takes its answer.
+func pass(client *http.Client, to, name string, header http.Header, take func(io.Reader) error) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(name)
+	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
 		return err
@@ -89,6 +112,5 @@ func pass(client *http.Client, to, name string, header http.Header) error {
 	if answer.StatusCode/100 != 2 {
 		return fmt.Errorf("the step answered %s", answer.Status)
 	}
-	_, err = io.Copy(io.Discard, answer.Body)
-	return err
+	return take(answer.Body)
 }

@@ -112,16 +112,20 @@ func (r *results) hops(out *strings.Builder) {
 	out.WriteByte('\n')
 }
 
+func verdictRow(out *strings.Builder) func(text string, s stats.Summary, decimals int, reached bool) {
+	return func(text string, s stats.Summary, decimals int, reached bool) {
+		if s.N > 0 {
+			row(out, text, s.Format(decimals), map[bool]string{true: "yes", false: "no"}[reached])
+		}
+	}
+}
+
 func (r *results) verdicts(out *strings.Builder) {
 	most, least := r.sizes[len(r.sizes)-1], r.sizes[0]
 	fmt.Fprintf(out, "**Goals**\n\n")
 	row(out, "goal", "measured", "reached")
 	row(out, "---", "---:", "---:")
-	verdict := func(text string, s stats.Summary, decimals int, reached bool) {
-		if s.N > 0 {
-			row(out, text, s.Format(decimals), map[bool]string{true: "yes", false: "no"}[reached])
-		}
-	}
+	verdict := verdictRow(out)
 	if r.has(bareRelay, valueFile) {
 		for _, n := range r.sizes {
 			if n < mib/2-mib/32 {
@@ -137,6 +141,13 @@ func (r *results) verdicts(out *strings.Builder) {
 			verdict(fmt.Sprintf("%s: hop at %s / hop at %s ≤ %.1f", name, size(most), size(least), hopGoal), s, 2, s.Median <= hopGoal)
 		}
 	}
+	r.memoryVerdicts(verdict)
+	out.WriteByte('\n')
+}
+
+// memoryVerdicts say what a large payload costs in memory.
+func (r *results) memoryVerdicts(verdict func(text string, s stats.Summary, decimals int, reached bool)) {
+	most, least := r.sizes[len(r.sizes)-1], r.sizes[0]
 	for _, c := range r.wanted {
 		large, small := r.memory[key{c.name, most}], r.memory[key{c.name, least}]
 		var more []float64
@@ -144,8 +155,7 @@ func (r *results) verdicts(out *strings.Builder) {
 			more = append(more, large[i]-small[i])
 		}
 		s := stats.Summarize(more)
-		verdict(fmt.Sprintf("%s: peak memory with 4 × %s less that with 4 × %s ≤ %d MiB", c.name, size(most), size(least), memoryGoal),
+		verdict(fmt.Sprintf("%s: peak memory with %d × %s less that with %d × %s ≤ %d MiB", c.name, atOnce, size(most), atOnce, size(least), memoryGoal),
 			s, 0, s.Median <= memoryGoal)
 	}
-	out.WriteByte('\n')
 }

@@ -15,8 +15,8 @@ import (
 // hopSteps are the steps of the flow that passes on by reference.
 const hopSteps = 32
 
-// steps are the receivers: /sink takes a payload by value, /1 to /32 pass on what
-// they get as they get it.
+// steps are the receivers: /sink takes a payload by value, /make answers with one, /1
+// to /32 pass on what they get as they get it.
 type steps struct {
 	url    string
 	server http.Server
@@ -80,12 +80,44 @@ func (s *steps) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.arrived(id, arrival{time.Now(), n, err})
 		return
 	}
+	if r.URL.Path == "/make" {
+		s.make(w, r, id)
+		return
+	}
 	step, err := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/"))
 	if err != nil {
 		http.NotFound(w, r)
 		return
 	}
 	s.pass(w, r, step, id, entered)
+}
+
+// make answers with a payload as large as the event asks for.
+func (s *steps) make(w http.ResponseWriter, r *http.Request, id string) {
+	size, err := strconv.ParseInt(r.Header.Get("Ce-Size"), 10, 64)
+	if _, readErr := io.Copy(io.Discard, r.Body); err != nil || readErr != nil {
+		http.Error(w, "want an event that says how large its answer is to be", http.StatusBadRequest)
+		return
+	}
+	for name, values := range r.Header {
+		if strings.HasPrefix(name, "Ce-") || name == "Content-Type" {
+			w.Header()[name] = values
+		}
+	}
+	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+	s.mu.Lock()
+	s.last[id] = time.Now()
+	s.mu.Unlock()
+	_, _ = io.Copy(w, newPattern(size)) // who does not get all of it says so
+}
+
+// made is when the payload of an event began to be written, and is forgotten.
+func (s *steps) made(id string) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := s.last[id]
+	delete(s.last, id)
+	return at
 }
 
 // pass answers with the event that came, and notes the hop that ended here.

@@ -14,6 +14,9 @@ const (
 	Resource = "sidestepchannels"
 )
 
+// RoleLabel is on what Sidestep makes for channels and sidecars, and says what it is.
+const RoleLabel = "messaging.sidestep.dev/role"
+
 // GroupVersion of this package.
 var GroupVersion = schema.GroupVersion{Group: Group, Version: Version}
 

@@ -3,6 +3,7 @@ package replica
 import (
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -158,6 +159,14 @@ func (r *Replica) SetRouting(p balance.Policy) error {
 		return nil
 	}
 	return r.pods.SetPolicy(p)
+}
+
+// SetSlipKey changes the key that slips are signed with.
+func (r *Replica) SetSlipKey(key ed25519.PrivateKey) error {
+	if r.pods == nil {
+		return nil
+	}
+	return r.pods.SetKey(key)
 }
 
 // Forget has what is trusted of https targets looked at anew.

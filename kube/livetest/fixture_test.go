@@ -185,6 +185,7 @@ type world struct {
 	logger    *slog.Logger
 	key       []byte
 	keyFile   string
+	slipKey   string // file, "" for none
 	stop      func() // the controller
 }
 
@@ -319,7 +320,7 @@ func (w *world) dispatcher(name, ip string) *running {
 	d.kill = w.inBackground(func(ctx context.Context) error {
 		return serve.Run(ctx, serve.Config{
 			API: w.conf, Namespace: w.namespace, Channels: w.namespace, Dispatcher: dispatcher, ClusterDomain: "cluster.local",
-			Servers: w.servers, KeyFile: w.keyFile, Secrets: w.t.TempDir(),
+			Servers: w.servers, KeyFile: w.keyFile, SlipKeyFile: w.slipKey, Secrets: w.t.TempDir(),
 			Listen: d.address, Admin: net.JoinHostPort(ip, w.admin), Drain: 5 * time.Second, Logger: w.logger.With("dispatcher", name),
 		})
 	})

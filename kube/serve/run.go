@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
@@ -30,6 +31,7 @@ import (
 	"github.com/sidestep-dev/sidestep/internal/telemetry"
 	"github.com/sidestep-dev/sidestep/kube/api/v1alpha1"
 	"github.com/sidestep-dev/sidestep/kube/broker"
+	"github.com/sidestep-dev/sidestep/kube/pods"
 	"github.com/sidestep-dev/sidestep/kube/secrets"
 	"github.com/sidestep-dev/sidestep/kube/watch"
 )
@@ -59,6 +61,9 @@ type Config struct {
 	KeyFile string
 	// Secrets is a folder in memory for the Secrets that config-sidestep names.
 	Secrets string
+	// SlipKeyFile holds the key that slips are signed with, in PEM; "": no chain runs in
+	// a pod.
+	SlipKeyFile string
 	// TLSSecret is the name of the Secret with the certificate.
 	TLSSecret string
 	// Listen, ListenTLS and Admin are addresses; ListenTLS "" for none.
@@ -71,15 +76,16 @@ type Config struct {
 // process is a running dispatcher.
 type process struct {
 	Config
-	cache   cache.Cache
-	stocks  *stocks
-	gate    *gate
-	watcher *watch.Watcher
+	cache      cache.Cache
+	stocks     *stocks
+	gate       *gate
+	watcher    *watch.Watcher
+	colocation colocation
 }
 
 // Run serves until ctx ends, and then stops in order.
 func Run(ctx context.Context, c Config) (err error) {
-	p := &process{Config: c}
+	p := &process{Config: c, colocation: colocation{keyFile: c.SlipKeyFile}}
 	key, err := readKey(c.KeyFile)
 	if err != nil {
 		return err
@@ -91,14 +97,16 @@ func Run(ctx context.Context, c Config) (err error) {
 	if p.cache, err = newCache(c); err != nil {
 		return err
 	}
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	running.Go(func() { failed <- p.cache.Start(work) })
 	if !p.cache.WaitForCacheSync(ctx) {
 		return ctx.Err()
 	}
 	p.watcher = &watch.Watcher{
-		Cache:        p.cache,
-		Options:      watch.Options{ClusterDomain: c.ClusterDomain, Dispatcher: c.Dispatcher},
+		Cache: p.cache,
+		Options: watch.Options{
+			ClusterDomain: c.ClusterDomain, Dispatcher: c.Dispatcher, ByReference: p.colocation.byReference,
+		},
 		ShortCircuit: func() channel.ShortCircuit { return p.stocks.now().Config.Dispatch.ShortCircuit },
 		Logger:       c.Logger,
 	}
@@ -137,6 +145,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	roll.Stocks = p.stocks
 	p.watcher.Applier, p.watcher.Roll, p.watcher.Trust, p.watcher.Places = r.Dispatcher, roll, r.Forget, p.stocks.pool.Swap
 	running.Go(func() { failed <- p.watcher.Run(work) })
+	running.Go(func() { failed <- p.podsWatcher(r, p.watcher.Mark).Run(work) })
 	serving, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	running.Go(func() {
@@ -148,7 +157,11 @@ func Run(ctx context.Context, c Config) (err error) {
 	})
 	err = r.Serve(serving, replica.Life{
 		Ready: p.ready, Handlers: map[string]http.Handler{rollcall.Path: roll},
-		Run: []func(context.Context){mirror.Run, func(ctx context.Context) { p.stocks.run(ctx, p.watcher.Mark) }},
+		Run: []func(context.Context){
+			mirror.Run,
+			func(ctx context.Context) { p.stocks.run(ctx, func() { p.changed(r) }) },
+			func(ctx context.Context) { p.renewSlipKey(ctx, r) },
+		},
 	})
 	if ctx.Err() == nil && err == nil {
 		err = context.Cause(serving) // one of ours ended by itself
@@ -161,6 +174,14 @@ func unlessStopped(ctx context.Context, err error) error {
 		return nil
 	}
 	return err
+}
+
+// changed has a replica go by what the state says now.
+func (p *process) changed(r *replica.Replica) {
+	if err := r.SetRouting(p.stocks.now().Config.Dispatch.Routing); err != nil {
+		p.Logger.Error("pods are chosen as before", "error", err)
+	}
+	p.watcher.Mark()
 }
 
 var errNotSynced = errors.New("the table is not complete yet")
@@ -215,14 +236,16 @@ func newCache(c Config) (cache.Cache, error) {
 	if c.Channels != "" {
 		channels.Namespaces = map[string]cache.Config{c.Channels: {}}
 	}
+	objects := map[client.Object]cache.ByObject{
+		&v1alpha1.SidestepChannel{}: channels,
+		&corev1.ConfigMap{}:         here(cache.Config{}),
+		&corev1.Secret{}:            here(cache.Config{FieldSelector: fields.OneTermEqualSelector("metadata.name", c.TLSSecret)}),
+	}
+	maps.Copy(objects, pods.ByObject())
 	return cache.New(c.API, cache.Options{
 		Scheme:           scheme,
 		DefaultTransform: cache.TransformStripManagedFields(),
-		ByObject: map[client.Object]cache.ByObject{
-			&v1alpha1.SidestepChannel{}: channels,
-			&corev1.ConfigMap{}:         here(cache.Config{}),
-			&corev1.Secret{}:            here(cache.Config{FieldSelector: fields.OneTermEqualSelector("metadata.name", c.TLSSecret)}),
-		},
+		ByObject:         objects,
 	})
 }
 
@@ -272,9 +295,14 @@ func (p *process) engine(key []byte, tracer channel.Tracer) (replica.Engine, err
 	if err != nil {
 		return replica.Engine{}, err
 	}
+	slips, err := p.colocation.key()
+	if err != nil {
+		return replica.Engine{}, err
+	}
 	return replica.Engine{
 		Backend: p.stocks.pool.Swap, Key: key,
 		Claims: payloads, Links: p.stocks.stores.Room().Handler(),
+		SlipKey: slips, Routing: c.Dispatch.Routing,
 		Egress:             egress.Config{Token: p.gate.token, TLS: p.gate.clientTLS},
 		MaxStructuredBytes: int(c.ClaimCheck.MaxStructuredBytes),
 		Window:             c.Dispatch.MaxInFlight,

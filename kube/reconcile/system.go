@@ -74,8 +74,12 @@ type System struct {
 	stores  *claims.Stores // nil until they were opened
 	changed chan event.TypedGenericEvent[*corev1.ConfigMap]
 
+	// Now is the time; nil: time.Now.
+	Now func() time.Time
+
 	// What follows is Start's alone.
-	looked   string // the config-sidestep that was put into effect, or refused for good
+	looked   string    // the config-sidestep that was put into effect, or refused for good
+	resumed  time.Time // when what is in effect was last opened
 	unused   map[string]time.Time
 	sweeping sync.WaitGroup
 
@@ -94,6 +98,13 @@ func (s *System) Prepare() {
 
 // Changed is where a change is told of that concerns all channels.
 func (s *System) Changed() <-chan event.TypedGenericEvent[*corev1.ConfigMap] { return s.changed }
+
+func (s *System) now() time.Time {
+	if s.Now != nil {
+		return s.Now()
+	}
+	return time.Now()
+}
 
 func (s *System) homeOf(log string) string {
 	s.mu.Lock()
@@ -179,6 +190,10 @@ func (s *System) resume(ctx context.Context) error {
 		s.state = state
 		s.mu.Unlock()
 	}
+	if s.now().Sub(s.resumed) < openAgain {
+		return nil
+	}
+	s.resumed = s.now()
 	var errs []error
 	for _, id := range slices.Sorted(maps.Keys(state.Backends)) {
 		// One by one: those that can be reached are used.
@@ -317,7 +332,7 @@ func (s *System) prune(ctx context.Context) error {
 			}
 		}
 	}
-	now := time.Now()
+	now := s.now()
 	for id := range state.Backends {
 		if since, known := s.unused[id]; used[id] {
 			delete(s.unused, id)

@@ -29,8 +29,10 @@ import (
 const (
 	// statePoll is how often the state is looked at, in memory.
 	statePoll = 200 * time.Millisecond
-	// openAgain is the pause before what could not be opened is tried again.
-	openAgain = 5 * time.Second
+	// openAgain is the pause before what could not be opened is tried again, and
+	// formerAgain before a former payload store is.
+	openAgain   = 5 * time.Second
+	formerAgain = time.Minute
 )
 
 // Servers opens what config-sidestep names; *broker.Servers is one.
@@ -152,16 +154,21 @@ func (s *stocks) run(ctx context.Context, changed func()) {
 			continue
 		}
 		s.mu.Lock()
-		same, whole := version == s.version, len(s.failed) == 0
+		same, pause := version == s.version, formerAgain
+		if len(s.failed) > 0 {
+			pause = openAgain
+		}
 		s.mu.Unlock()
-		if state.Empty() || same && (whole || time.Since(tried) < openAgain) {
+		if state.Empty() || same && time.Since(tried) < pause {
 			continue
 		}
 		s.use(ctx, state, version)
 		s.note("payload store", s.stores.Follow(ctx))
 		s.note(broker.StateName, nil)
 		tried = time.Now()
-		changed()
+		if !same || pause == openAgain {
+			changed()
+		}
 	}
 }
 

@@ -124,6 +124,20 @@ func (r *Checkroom) begin() (now *rooms, end func()) {
 	}
 }
 
+// Storing are the ids of the stores that payloads are on their way to, and that of the
+// current one first: those that this process may write to.
+func (r *Checkroom) Storing() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ids := []string{r.rooms.Load().current}
+	for id, n := range r.putting {
+		if n > 0 && id != ids[0] {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // Holds tells whether there is any payload in a store, or on its way into it from
 // this process. Once it is false of a store that is no longer the current one, it
 // stays so.

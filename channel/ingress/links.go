@@ -29,13 +29,7 @@ func (s *Server) HandleLinks(prefix string, h http.Handler) {
 		prefix: prefix,
 		idle:   cmp.Or(s.handler.BodyIdle, DefaultBodyIdle),
 		server: http.Server{
-			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if asksForLink(r.Method, r.URL.Path, prefix) {
-					h.ServeHTTP(w, r)
-					return
-				}
-				s.handler.ServeHTTP(w, r)
-			}),
+			Handler:           WithLinks(s.handler, prefix, h),
 			ReadHeaderTimeout: headerTimeout,
 			IdleTimeout:       idleTimeout,
 			MaxHeaderBytes:    maxHeaderBytes,
@@ -44,6 +38,18 @@ func (s *Server) HandleLinks(prefix string, h http.Handler) {
 		handed: make(chan net.Conn),
 		closed: make(chan struct{}),
 	}
+}
+
+// WithLinks is events with the GET and HEAD requests for paths that begin with prefix
+// served by links, for a server of net/http.
+func WithLinks(events http.Handler, prefix string, links http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asksForLink(r.Method, r.URL.Path, prefix) {
+			links.ServeHTTP(w, r)
+			return
+		}
+		events.ServeHTTP(w, r)
+	})
 }
 
 func asksForLink(method, path, prefix string) bool {

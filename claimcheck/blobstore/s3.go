@@ -1,11 +1,13 @@
 package blobstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -32,6 +34,9 @@ type S3Config struct {
 	// CredentialsFile and Profile say where to look for credentials: by default
 	// in the environment, and in what else the AWS SDK knows.
 	CredentialsFile, Profile string
+	// CredentialsAge is how long what the file holds is used before it is read again:
+	// it may hold other keys by then. 0: 30 s.
+	CredentialsAge time.Duration
 	// PartSize is how much of an upload is sent, and held in memory, at a time:
 	// at least, and by default, 5 MiB. An object has at most 10,000 parts.
 	PartSize int
@@ -82,6 +87,9 @@ func s3Client(ctx context.Context, c S3Config) (*s3.Client, *http.Transport, err
 	}
 	if c.CredentialsFile != "" {
 		options = append(options, config.WithSharedCredentialsFiles([]string{c.CredentialsFile}))
+		if _, err := c.credentials(ctx); err == nil { // else what it says is the SDK's to understand
+			options = append(options, config.WithCredentialsProvider(aws.NewCredentialsCache(aws.CredentialsProviderFunc(c.credentials))))
+		}
 	}
 	if c.Profile != "" {
 		options = append(options, config.WithSharedConfigProfile(c.Profile))
@@ -108,6 +116,25 @@ func s3Client(ctx context.Context, c S3Config) (*s3.Client, *http.Transport, err
 		}
 	})
 	return client, transport, nil
+}
+
+const credentialsAge = 30 * time.Second
+
+// credentials are what the file holds now.
+func (c *S3Config) credentials(ctx context.Context) (aws.Credentials, error) {
+	profile := cmp.Or(c.Profile, os.Getenv("AWS_PROFILE"), "default")
+	shared, err := config.LoadSharedConfigProfile(ctx, profile, func(o *config.LoadSharedConfigOptions) {
+		o.CredentialsFiles, o.ConfigFiles = []string{c.CredentialsFile}, []string{}
+	})
+	if err != nil {
+		return aws.Credentials{}, err
+	}
+	found := shared.Credentials
+	if !found.HasKeys() {
+		return aws.Credentials{}, fmt.Errorf("no keys for profile %q in %s", profile, c.CredentialsFile)
+	}
+	found.CanExpire, found.Expires = true, time.Now().Add(cmp.Or(c.CredentialsAge, credentialsAge))
+	return found, nil
 }
 
 func noBucket(err error) bool {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -76,6 +77,36 @@ func TestS3(t *testing.T) {
 			}
 		},
 	})
+}
+
+// A file is replaced by one with other keys, as a Secret's is.
+func TestS3CredentialsAreReadAnew(t *testing.T) {
+	srv := s3server.Start(t)
+	file := credentialsFile(t, srv)
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("[default]\naws_access_key_id = no\naws_secret_access_key = body\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := openS3(t, blobstore.S3Config{Bucket: "claims", Endpoint: srv.URL, CredentialsFile: file, CredentialsAge: time.Millisecond})
+	defer s.Close()
+	if err := s.Put(t.Context(), "x", strings.NewReader("x")); err == nil {
+		t.Fatal("the wrong keys were taken")
+	}
+	if err := os.WriteFile(file, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		err := s.Put(t.Context(), "x", strings.NewReader("x"))
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestAMissingBucketIsNotAMissingObject(t *testing.T) {

@@ -244,3 +244,29 @@ func (d *dialed) Close() error {
 	d.conn.Close()
 	return err
 }
+
+// credentialsFile is the parameter that names a file with credentials.
+const credentialsFile = "credentials-file"
+
+// TakesCredentials tells whether a URL may be given a file with credentials, and has
+// none.
+func TakesCredentials(rawURL string) bool {
+	u, s, err := parse(rawURL)
+	if err != nil {
+		return false
+	}
+	_, takes := s.params[credentialsFile]
+	return takes && !u.Query().Has(credentialsFile) && !NeedsNATS(rawURL)
+}
+
+// WithCredentials is a URL of the same store, with the credentials in a file.
+func WithCredentials(rawURL, file string) string {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return rawURL
+	}
+	q := u.Query()
+	q.Set(credentialsFile, file)
+	u.RawQuery = q.Encode()
+	return u.String()
+}

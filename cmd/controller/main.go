@@ -32,10 +32,12 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
+	"github.com/sidestep-dev/sidestep/claimcheck"
 	"github.com/sidestep-dev/sidestep/kube/api/v1alpha1"
 	"github.com/sidestep-dev/sidestep/kube/broker"
 	"github.com/sidestep-dev/sidestep/kube/inject"
 	"github.com/sidestep-dev/sidestep/kube/reconcile"
+	"github.com/sidestep-dev/sidestep/kube/secrets"
 )
 
 // Exit statuses.
@@ -50,6 +52,7 @@ func main() { os.Exit(run(ctrl.SetupSignalHandler(), os.Args[1:], os.Stderr)) }
 // options are the flags.
 type options struct {
 	namespace, dispatcher, storeURL, passwordFile string
+	secrets                                       string
 	health, metrics, adminPort                    string
 	sidecarImage                                  string
 	webhookPort                                   int
@@ -83,6 +86,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.StringVar(&o.storeURL, "store", "nats://sidestep-store:4222", "`URL` of the store, for backend embedded")
 	f.StringVar(&o.passwordFile, "store-password-file", "/etc/sidestep/store/password", "`FILE` with what clients of the store show")
 	f.IntVar(&o.storeReplicas, "store-replicas", 1, "copies of each record in the store: 1 or 3")
+	f.StringVar(&o.secrets, "secrets", "/run/sidestep", "`FOLDER` in memory for the Secrets that config-sidestep names")
 	f.StringVar(&o.health, "health", ":8081", "`ADDRESS` of /healthz and /readyz")
 	f.StringVar(&o.metrics, "metrics", ":9090", "`ADDRESS` of /metrics, 0 for none")
 	f.StringVar(&o.sidecarImage, "sidecar-image", os.Getenv("SIDECAR_IMAGE"),
@@ -126,10 +130,25 @@ func serve(ctx context.Context, o options) (err error) {
 	if err := addInjection(ctx, m, direct, keeper, o); err != nil {
 		return err
 	}
-	system := &reconcile.System{
-		Reader: m.GetClient(), Namespace: o.namespace, Logger: o.logger,
-		Store: broker.Store{URL: o.storeURL, PasswordFile: o.passwordFile, Replicas: o.storeReplicas},
+	key, err := reconcile.ReadKey(ctx, direct, o.namespace)
+	if err != nil {
+		return err
 	}
+	keys, err := claimcheck.NewKeys(key)
+	if err != nil {
+		return err
+	}
+	mirror := &secrets.Mirror{Reader: direct, Namespace: o.namespace, Dir: o.secrets, Logger: o.logger}
+	roll := reconcile.NewRoll(m.GetClient(), o.namespace, dispatcherLabels(), o.adminPort, o.logger)
+	recorder := m.GetEventRecorder("sidestep")
+	system := &reconcile.System{
+		Reader: m.GetClient(), Client: direct, Namespace: o.namespace, Keys: keys, Roll: roll, Events: recorder, Logger: o.logger,
+		Servers: &broker.Servers{
+			Store:   broker.Store{URL: o.storeURL, PasswordFile: o.passwordFile, Replicas: o.storeReplicas},
+			Secrets: mirror, Logger: o.logger,
+		},
+	}
+	system.Prepare()
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
@@ -138,12 +157,15 @@ func serve(ctx context.Context, o options) (err error) {
 	r := &reconcile.Reconciler{
 		Client: m.GetClient(), Direct: m.GetAPIReader(),
 		Backend: system.Backend, Settings: system.Settings, CACerts: system.CACerts,
-		Roll:          reconcile.NewRoll(m.GetClient(), o.namespace, dispatcherLabels(), o.adminPort, o.logger),
-		Events:        m.GetEventRecorder("sidestep"),
+		Roll: roll, Changed: system.Changed(), Events: recorder,
 		Dispatcher:    network.GetServiceHostname(o.dispatcher, o.namespace),
 		ClusterDomain: network.GetClusterDomainName(),
 	}
 	if err := r.SetupWithManager(m); err != nil {
+		return err
+	}
+	refresh := manager.RunnableFunc(func(ctx context.Context) error { mirror.Run(ctx); return nil })
+	if err := errors.Join(m.Add(system), m.Add(refresh)); err != nil {
 		return err
 	}
 	if err := m.Add(&reconcile.Uninstall{Client: direct, Namespace: o.namespace, Logger: o.logger}); err != nil {

@@ -70,6 +70,9 @@ func runCluster(ctx context.Context, args []string, _, stderr io.Writer) error {
 	f.StringVar(&c.Store.URL, "store", "nats://sidestep-store:4222", "`URL` of the store, for backend embedded")
 	f.StringVar(&c.Store.PasswordFile, "store-password-file", "/etc/sidestep/store/password", "`FILE` with what clients of the store show")
 	f.IntVar(&c.Store.Replicas, "store-replicas", 1, "copies of each record in the store: 1 or 3")
+	f.StringVar(&c.SlipKeyFile, "slip-key-file", "/etc/sidestep/slip-key/current",
+		"`FILE` with the key that says what sidecars may run, empty for no chains in pods")
+	f.StringVar(&c.Secrets, "secrets", "/run/sidestep", "`FOLDER` in memory for the Secrets that config-sidestep names")
 	f.StringVar(&c.Listen, "listen", ":8080", "`ADDRESS` that takes events")
 	f.StringVar(&c.ListenTLS, "listen-tls", ":8443", "`ADDRESS` that takes events over TLS, empty for none")
 	f.StringVar(&c.Admin, "admin", ":9090", "`ADDRESS` of /healthz, /readyz, /metrics, /debug/hops and /rollcall")

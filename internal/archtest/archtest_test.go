@@ -160,6 +160,7 @@ func TestRulesSeeWhatCrossesThem(t *testing.T) {
 		{"sequence is pure", [][2]string{{"sequence", "fmt"}, {"fmt", "os"}, {"sequence/manifest", "os"}}, ""},
 		{"what controller and dispatchers say to each other is theirs alone", [][2]string{{"internal/rollcall", "k8s.io/api"}}, "internal/rollcall imports k8s.io/api"},
 		{"the store knows nothing of channels", [][2]string{{"internal/store", "channel/backend"}}, "internal/store imports channel/backend"},
+		{"payload stores do not know where the configuration comes from", [][2]string{{"internal/claims", "sequence/manifest"}}, "internal/claims imports sequence/manifest"},
 		{"a replica does not know where its table comes from", [][2]string{{"internal/replica", "sequence"}}, "internal/replica imports sequence"},
 		{"the controller and the dispatcher share objects and their translation, and no more", [][2]string{{"kube/reconcile", "kube/serve"}}, "kube/reconcile imports kube/serve"},
 		{"the protocol between dispatcher and sidecar needs neither", [][2]string{{"colocate/wire", "channel/egress"}, {"channel/egress", "channel"}}, "colocate/wire imports channel/egress imports channel"},

@@ -130,6 +130,13 @@ var rules = []rule{
 		},
 	},
 	{
+		name:    "payload stores do not know where the configuration comes from",
+		instead: "hand in URLs, and a Ledger that keeps them",
+		of:      []string{"internal/claims"}, deep: true, never: slices.Concat(backends, []string{
+			"channel/...", "sequence/...", "kube/...", "internal/standalone/...", "internal/replica/...",
+		}),
+	},
+	{
 		name:    "a replica does not know where its table comes from",
 		instead: "apply it from outside: kube/watch and internal/standalone do",
 		of:      []string{"internal/replica"}, deep: true, never: slices.Concat(backends, []string{

@@ -1,9 +1,3 @@
-// Package broker connects to the servers that config-sidestep describes, for
-// all programs that do: a standalone process, and those of a cluster.
-//
-//	manifest.NATS ---> NATS ---> natsbackend --+
-//	                                           +--> backend.Backend, of whoever asked
-//	manifest.Kafka --> Kafka --> kafkabackend -+
 package broker
 
 import (

@@ -4,11 +4,33 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-var errStopping = errors.New("stopping")
+// readiness is what /readyz says. It starts not ready.
+type readiness struct {
+	begun    atomic.Bool
+	stopping atomic.Bool
+}
+
+var (
+	errStarting = errors.New("starting")
+	errStopping = errors.New("stopping")
+)
+
+func (r *readiness) check(further func() error) error {
+	switch {
+	case r.stopping.Load():
+		return errStopping
+	case !r.begun.Load():
+		return errStarting
+	case further != nil:
+		return further()
+	}
+	return nil
+}
 
 // adminHandler serves /healthz, /readyz, /metrics and /debug/hops, and what is
 // added.
@@ -16,11 +38,7 @@ func (r *Replica) adminHandler(ready func() error, add map[string]http.Handler) 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		err := ready()
-		if r.stopping.Load() {
-			err = errStopping
-		}
-		if err != nil {
+		if err := r.ready.check(ready); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}

@@ -3,102 +3,40 @@ package replica
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
-	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sidestep-dev/sidestep/channel"
-	"github.com/sidestep-dev/sidestep/channel/backend"
 	"github.com/sidestep-dev/sidestep/channel/egress"
-	"github.com/sidestep-dev/sidestep/channel/event"
-	"github.com/sidestep-dev/sidestep/channel/ingress"
+	"github.com/sidestep-dev/sidestep/colocate"
+	"github.com/sidestep-dev/sidestep/colocate/balance"
 	"github.com/sidestep-dev/sidestep/internal/budget"
 	"github.com/sidestep-dev/sidestep/internal/telemetry"
 )
 
-// Bounds on clients of the servers that are net/http's.
-const (
-	readHeaderTimeout = 10 * time.Second
-	readTimeout       = 5 * time.Minute
-	idleTimeout       = 2 * time.Minute
-	maxHeaderBytes    = 64 << 10
-	// shutdownGrace is for what must not take long once draining is over.
-	shutdownGrace = 5 * time.Second
-)
-
-// Config of a Replica. Backend, Key, Listen and Admin are required.
-type Config struct {
-	// Backend stays open: it is the caller's.
-	Backend backend.Backend
-	// Key signs internal headers: the same for all replicas.
-	Key []byte
-	// Egress of the client that calls steps. MaxReplyBytes is set by the
-	// backend's limit.
-	Egress egress.Config
-	// Window, ByteBudget and CheckpointAfter are channel.Config's and
-	// budget.New's; 0 is their default.
-	Window          int
-	ByteBudget      int64
-	CheckpointAfter time.Duration
-	// Tracer makes a span of each hop; nil: there are none.
-	Tracer channel.Tracer
-	// Listen, ListenTLS and Admin are addresses of the servers; ListenTLS ""
-	// for none, which takes TLS.
-	Listen, ListenTLS, Admin string
-	TLS                      *tls.Config
-	// Admit and AdmitTLS are ingress.Handler.Admit of the two.
-	Admit, AdmitTLS Admission
-	// Linger is how long a replica serves on after it was told to stop; Drain
-	// how long what is in flight may take after that.
-	Linger, Drain time.Duration
-	Logger        *slog.Logger
-}
-
-// Admission is what ingress.Handler.Admit is.
-type Admission = func(context.Context, *channel.Channel, string) (func(*event.Event) error, error)
-
-// Validate tells what is wrong with c, all of it.
-func (c *Config) Validate() error {
-	var errs []error
-	if c.Backend == nil {
-		errs = append(errs, errors.New("no backend"))
-	}
-	if c.Listen == "" || c.Admin == "" {
-		errs = append(errs, errors.New("an address to listen on is empty: want host:port"))
-	}
-	if c.ListenTLS != "" && c.TLS == nil {
-		errs = append(errs, errors.New("an address for TLS, and no certificate"))
-	}
-	if c.Linger < 0 || c.Drain < 0 {
-		errs = append(errs, fmt.Errorf("linger is %v and drain %v: want 0s or more", c.Linger, c.Drain))
-	}
-	return errors.Join(errs...)
-}
-
 // Replica is a dispatcher with its servers.
 type Replica struct {
 	Config
+	// Dispatcher is there once Open was called.
 	Dispatcher *channel.Dispatcher
-	Registry   *prometheus.Registry
 
-	hops     telemetry.Hops
-	metrics  *telemetry.Metrics
-	bytes    *budget.Budget
-	sender   *egress.Client
-	stopping atomic.Bool
+	engine  Engine
+	hops    telemetry.Hops
+	metrics *telemetry.Metrics
+	bytes   *budget.Budget
+	sender  *egress.Client
+	pods    *colocate.Pods // nil: none
+	ready   readiness
 
-	events, eventsTLS, adminListener net.Listener
+	events, eventsTLS, admin net.Listener
 }
 
-// New makes a Replica, with an empty table. Nothing serves yet, but its addresses
+// New makes a Replica without an engine. Nothing serves yet, but its addresses
 // are taken. Close frees it.
 func New(c Config) (*Replica, error) {
 	if c.Logger == nil {
@@ -107,21 +45,24 @@ func New(c Config) (*Replica, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("configure replica: %w", err)
 	}
-	r := &Replica{Config: c, Registry: prometheus.NewRegistry()}
-	if err := r.open(); err != nil {
+	if c.Registry == nil {
+		c.Registry = prometheus.NewRegistry()
+	}
+	r := &Replica{Config: c}
+	if err := r.listen(); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
 
-func (r *Replica) open() (err error) {
+func (r *Replica) listen() (err error) {
 	for _, l := range []struct {
 		what, address string
 		into          *net.Listener
 	}{
 		{"events", r.Listen, &r.events},
 		{"events over TLS", r.ListenTLS, &r.eventsTLS},
-		{"the admin server", r.Admin, &r.adminListener},
+		{"the admin server", r.Admin, &r.admin},
 	} {
 		if l.address == "" {
 			continue
@@ -130,20 +71,45 @@ func (r *Replica) open() (err error) {
 			return fmt.Errorf("listen for %s: %w", l.what, err)
 		}
 	}
-	c := r.Egress
-	c.MaxReplyBytes = r.Backend.Limits().MaxRecordBytes
-	r.sender = egress.New(c)
-	r.bytes = budget.New(cmp.Or(r.ByteBudget, channel.DefaultBudget))
+	return nil
+}
+
+// Open makes the engine, with an empty table. It is called once.
+func (r *Replica) Open(e Engine) (err error) {
+	if err := e.Validate(); err != nil {
+		return fmt.Errorf("configure replica: %w", err)
+	}
+	e.MaxStructuredBytes = cmp.Or(e.MaxStructuredBytes, e.Backend.Limits().MaxRecordBytes)
+	r.engine = e
+	client := e.Egress
+	client.MaxReplyBytes = e.MaxStructuredBytes
+	if e.Claims != nil { // not a PayloadStore that is a nil *Claims
+		client.Payloads = e.Claims
+	}
+	r.sender = egress.New(client)
+	var pods channel.Pods // nor one that is a nil *colocate.Pods
+	if e.SlipKey != nil {
+		r.pods, err = colocate.New(colocate.Config{
+			Key: e.SlipKey, Sender: r.sender, Balance: balance.Config{Policy: e.Routing}, Logger: r.Logger,
+		})
+		if err != nil {
+			return err
+		}
+		pods = r.pods
+	}
+	r.bytes = budget.New(cmp.Or(e.ByteBudget, channel.DefaultBudget))
 	r.metrics = telemetry.New(r.Registry, &r.hops)
 	r.Dispatcher, err = channel.New(channel.Config{
-		Backend:         r.Backend,
+		Backend:         e.Backend,
 		Sender:          r.sender,
-		Key:             r.Key,
+		Key:             e.Key,
+		Claims:          e.Claims,
+		Pods:            pods,
 		Budget:          r.bytes,
-		Window:          r.Window,
-		CheckpointAfter: r.CheckpointAfter,
+		Window:          e.Window,
+		CheckpointAfter: e.CheckpointAfter,
 		Observer:        r.metrics,
-		Tracer:          r.Tracer,
+		Tracer:          e.Tracer,
 		Logger:          r.Logger,
 	})
 	if err != nil {
@@ -153,25 +119,54 @@ func (r *Replica) open() (err error) {
 	return nil
 }
 
-// Close frees what New made, after Serve has returned.
+// Close frees what New and Open made, after Serve has returned.
 func (r *Replica) Close() error {
 	var errs []error
-	for _, l := range []net.Listener{r.events, r.eventsTLS, r.adminListener} {
-		if l != nil {
-			if err := l.Close(); !errors.Is(err, net.ErrClosed) {
-				errs = append(errs, err)
-			}
-		}
-	}
 	if r.Dispatcher != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), shutdownGrace)
 		defer cancel()
 		errs = append(errs, r.Dispatcher.Close(ctx))
 	}
+	if r.pods != nil {
+		r.pods.Close()
+	}
 	if r.sender != nil {
 		r.sender.Close()
 	}
+	for _, l := range []net.Listener{r.events, r.eventsTLS, r.admin} {
+		if l == nil {
+			continue
+		}
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// SetPods has chains run in these pods from now on. Without a key for slips there are
+// none, which is no error.
+func (r *Replica) SetPods(m *colocate.Map) error {
+	if r.pods == nil {
+		return nil
+	}
+	return r.pods.SetMap(m)
+}
+
+// SetRouting changes how one of several pods is chosen.
+func (r *Replica) SetRouting(p balance.Policy) error {
+	if r.pods == nil {
+		return nil
+	}
+	return r.pods.SetPolicy(p)
+}
+
+// SetSlipKey changes the key that slips are signed with.
+func (r *Replica) SetSlipKey(key ed25519.PrivateKey) error {
+	if r.pods == nil {
+		return nil
+	}
+	return r.pods.SetKey(key)
 }
 
 // Forget has what is trusted of https targets looked at anew.
@@ -183,100 +178,5 @@ func (r *Replica) Addresses() (events, eventsTLS, admin string) {
 	if r.eventsTLS != nil {
 		eventsTLS = r.eventsTLS.Addr().String()
 	}
-	return r.events.Addr().String(), eventsTLS, r.adminListener.Addr().String()
-}
-
-// Serve runs the servers until ctx ends or one of them fails, and then stops in
-// order. ready says why the replica is not ready, or nil; add adds to the admin
-// server.
-func (r *Replica) Serve(ctx context.Context, ready func() error, add map[string]http.Handler) error {
-	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer stop(nil)
-	var running sync.WaitGroup
-	defer running.Wait()
-	failed := make(chan error, 3)
-	start := func(serve func(net.Listener) error, l net.Listener) {
-		running.Go(func() {
-			if err := serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
-				failed <- fmt.Errorf("serve on %s: %w", l.Addr(), err)
-			}
-		})
-	}
-	events := ingress.NewServer(r.handler(r.Admit), r.Logger)
-	admin := r.server(r.adminHandler(ready, add))
-	admin.BaseContext = func(net.Listener) context.Context { return work }
-	servers := []interface{ Shutdown(context.Context) error }{events}
-	start(admin.Serve, r.adminListener)
-	start(events.Serve, r.events)
-	if r.eventsTLS != nil {
-		s := r.server(r.handler(r.AdmitTLS))
-		s.TLSConfig = r.TLS
-		servers = append(servers, s)
-		start(func(l net.Listener) error { return s.ServeTLS(l, "", "") }, r.eventsTLS)
-	}
-	at, atTLS, adminAt := r.Addresses()
-	r.Logger.Info("serving", "events", at, "tls", atTLS, "admin", adminAt)
-
-	var err error
-	select {
-	case <-ctx.Done():
-	case err = <-failed:
-	}
-	r.stop(servers)
-	stop(channel.ErrStopped)
-	ctx, cancel := context.WithTimeout(context.Background(), shutdownGrace)
-	defer cancel()
-	if admin.Shutdown(ctx) != nil {
-		admin.Close()
-	}
-	return err
-}
-
-func (r *Replica) handler(admit Admission) *ingress.Handler {
-	return &ingress.Handler{
-		Dispatcher:    r.Dispatcher,
-		Budget:        r.bytes,
-		MaxEventBytes: r.Backend.Limits().MaxRecordBytes,
-		Admit:         admit,
-		Observe: func(c *channel.Channel, status, bytes int, took time.Duration) {
-			var namespace, name string // empty for what is no channel
-			if c != nil {
-				namespace, name = c.Namespace, c.Name
-			}
-			r.metrics.Ingress(namespace, name, status, int64(bytes), took)
-		},
-	}
-}
-
-func (r *Replica) server(h http.Handler) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(r.Logger.Handler(), slog.LevelDebug),
-	}
-}
-
-// stop ends what takes and moves events, in order.
-func (r *Replica) stop(servers []interface{ Shutdown(context.Context) error }) {
-	r.stopping.Store(true)
-	r.Logger.Info("stopping", "linger", r.Linger, "drain", r.Drain)
-	time.Sleep(r.Linger)
-	ctx, cancel := context.WithTimeout(context.Background(), r.Drain)
-	defer cancel()
-	var closing sync.WaitGroup
-	for _, s := range servers {
-		closing.Go(func() {
-			if err := s.Shutdown(ctx); err != nil {
-				r.Logger.Warn("not all requests could be answered", "error", err)
-			}
-		})
-	}
-	closing.Wait()
-	if err := r.Dispatcher.Close(ctx); err != nil {
-		// Nothing is lost: it comes back, to another replica.
-		r.Logger.Warn("not all that was in flight could be finished", "error", err)
-	}
+	return r.events.Addr().String(), eventsTLS, r.admin.Addr().String()
 }

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -33,29 +34,39 @@ func TestMain(m *testing.M) {
 // guard is how long a test waits for what must come.
 const guard = 30 * time.Second
 
-func config(t *testing.T) Config {
+func config(t *testing.T) (Config, Engine) {
 	t.Helper()
 	b := membackend.New(membackend.Options{})
 	t.Cleanup(func() { _ = b.Close(context.Background()) })
-	return Config{
-		Backend: b, Key: []byte("0123456789abcdef"), Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Drain: guard,
+	return Config{Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Drain: guard}, Engine{Backend: b, Key: []byte("0123456789abcdef")}
+}
+
+// open is a replica with its engine; it is closed when that cannot be made.
+func open(c Config, e Engine) (*Replica, error) {
+	r, err := New(c)
+	if err != nil {
+		return nil, err
 	}
+	if err := r.Open(e); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
 }
 
 // serve runs a replica with channel n/c, whose events go to a subscriber, until stop
 // is called.
-func serve(t *testing.T, c Config, subscriber string) (r *Replica, stop context.CancelFunc, done <-chan error) {
+func serve(t *testing.T, c Config, e Engine, subscriber string) (r *Replica, stop context.CancelFunc, done <-chan error) {
 	t.Helper()
-	r, err := New(c)
+	r, err := open(c, e)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), guard)
 	defer cancel()
-	if _, err := c.Backend.EnsureLog(ctx, backend.Log{Name: "n/c"}); err != nil {
+	if _, err := e.Backend.EnsureLog(ctx, backend.Log{Name: "n/c"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Backend.EnsureGroup(ctx, "n/c", backend.Group{Name: "u"}); err != nil {
+	if err := e.Backend.EnsureGroup(ctx, "n/c", backend.Group{Name: "u"}); err != nil {
 		t.Fatal(err)
 	}
 	_, err = r.Dispatcher.Apply(&channel.Table{Channels: []*channel.Channel{{
@@ -68,9 +79,9 @@ func serve(t *testing.T, c Config, subscriber string) (r *Replica, stop context.
 	serving, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- errors.Join(r.Serve(serving, func() error { return nil }, map[string]http.Handler{
+		ended <- errors.Join(r.Serve(serving, Life{Handlers: map[string]http.Handler{
 			"/more": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "more") }),
-		}), r.Close())
+		}}), r.Close())
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -120,9 +131,9 @@ func TestAReplicaThatIsToldToStopServesOnAndFinishesWhatItHas(t *testing.T) {
 		delivered.Add(1)
 	}))
 	defer sub.Close()
-	c := config(t)
+	c, e := config(t)
 	c.Linger = 2 * time.Second
-	r, stop, done := serve(t, c, sub.URL)
+	r, stop, done := serve(t, c, e, sub.URL)
 	events, _, admin := r.Addresses()
 	events, admin = "http://"+events, "http://"+admin
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/more": 200, "/debug/pprof/": 404} {
@@ -167,12 +178,12 @@ func TestTheTwoDoorsHaveAGateEach(t *testing.T) {
 	defer sub.Close() // its certificate is used for the replica
 	plain := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer plain.Close()
-	c := config(t)
+	c, e := config(t)
 	c.ListenTLS, c.TLS = "127.0.0.1:0", &tls.Config{Certificates: sub.TLS.Certificates, MinVersion: tls.VersionTLS13}
-	c.Admit = func(context.Context, *channel.Channel, string) (func(*event.Event) error, error) {
+	e.Admit = func(context.Context, *channel.Channel, string) (func(*event.Event) error, error) {
 		return nil, ingress.Refuse(http.StatusNotFound, "not here")
 	}
-	r, stop, done := serve(t, c, plain.URL)
+	r, stop, done := serve(t, c, e, plain.URL)
 	events, secure, _ := r.Addresses()
 	if got := post(t, http.DefaultClient, "http://"+events); got != http.StatusNotFound {
 		t.Errorf("plain: %d", got)
@@ -190,21 +201,120 @@ func TestTheTwoDoorsHaveAGateEach(t *testing.T) {
 
 func TestAReplicaSaysWhatItWants(t *testing.T) {
 	tests := []struct {
-		change func(*Config)
+		change func(*Config, *Engine)
 		want   string
 	}{
-		{func(c *Config) { c.Backend = nil }, "no backend"},
-		{func(c *Config) { c.Admin = "" }, "an address to listen on is empty"},
-		{func(c *Config) { c.ListenTLS = "127.0.0.1:0" }, "no certificate"},
-		{func(c *Config) { c.Drain = -1 }, "want 0s or more"},
-		{func(c *Config) { c.Key = nil }, "key has 0 bytes"},
-		{func(c *Config) { c.Listen = "256.0.0.1:1" }, "listen for events"},
+		{func(_ *Config, e *Engine) { e.Backend = nil }, "no backend"},
+		{func(_ *Config, e *Engine) { e.Links = http.NotFoundHandler() }, "claims and links go together"},
+		{func(_ *Config, e *Engine) { e.SlipKey = ed25519.PrivateKey("short") }, "the key has 5 bytes"},
+		{func(_ *Config, e *Engine) { e.Key = nil }, "key has 0 bytes"},
+		{func(c *Config, _ *Engine) { c.Admin = "" }, "an address to listen on is empty"},
+		{func(c *Config, _ *Engine) { c.ListenTLS = "127.0.0.1:0" }, "no certificate"},
+		{func(c *Config, _ *Engine) { c.Drain = -1 }, "want 0s or more"},
+		{func(c *Config, _ *Engine) { c.Listen = "256.0.0.1:1" }, "listen for events"},
 	}
 	for _, tt := range tests {
-		c := config(t)
-		tt.change(&c)
-		if _, err := New(c); err == nil || !strings.Contains(err.Error(), tt.want) {
+		c, e := config(t)
+		tt.change(&c, &e)
+		if _, err := open(c, e); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("got %v, want %q", err, tt.want)
+		}
+	}
+}
+
+func TestReadyzIs503BeforeAndAfterServing(t *testing.T) {
+	c, e := config(t)
+	r, err := open(c, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var why error
+	h := r.adminHandler(func() error { return why }, nil)
+	want := func(path string, status int, text string) {
+		t.Helper()
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if got := strings.TrimSpace(w.Body.String()); w.Code != status || got != text {
+			t.Errorf("%s: got %d %q, want %d %q", path, w.Code, got, status, text)
+		}
+	}
+	want("/readyz", 503, "starting")
+	want("/healthz", 200, "ok")
+	r.ready.begun.Store(true)
+	want("/readyz", 200, "ok")
+	why = errors.New("not just now")
+	want("/readyz", 503, "not just now")
+	r.ready.stopping.Store(true)
+	want("/readyz", 503, "stopping")
+	want("/healthz", 200, "ok")
+}
+
+// What is needed before events are taken comes first, and what runs beside ends last.
+func TestALifeHasItsOrder(t *testing.T) {
+	c, e := config(t)
+	r, err := open(c, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, _, _ := r.Addresses()
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	var order []string
+	err = r.Serve(ctx, Life{
+		Begin: func(context.Context) error { order = append(order, "begin"); return nil },
+		Run: []func(context.Context){func(ctx context.Context) {
+			<-ctx.Done()
+			if !errors.Is(context.Cause(ctx), channel.ErrStopped) {
+				t.Errorf("it ended as %v", context.Cause(ctx))
+			}
+			if _, err := r.Dispatcher.Apply(new(channel.Table)); !errors.Is(err, channel.ErrStopped) {
+				t.Errorf("what runs beside the engine was told to stop before it: %v", err)
+			}
+			order = append(order, "run")
+		}},
+		Begun: func() error {
+			order = append(order, "begun")
+			if got := post(t, http.DefaultClient, "http://"+events); got != http.StatusNotFound {
+				t.Errorf("it has begun and answers %d", got)
+			}
+			http.DefaultClient.CloseIdleConnections()
+			stop()
+			return nil
+		},
+	})
+	if err := errors.Join(err, r.Close()); err != nil {
+		t.Error(err)
+	}
+	if got := strings.Join(order, " "); got != "begin begun run" {
+		t.Errorf("the order was %s", got)
+	}
+}
+
+func TestAStartThatFailsIsAnErrorUnlessItWasCalledOff(t *testing.T) {
+	for _, calledOff := range []bool{false, true} {
+		c, e := config(t)
+		r, err := open(c, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		broken := errors.New("broken")
+		err = r.Serve(ctx, Life{
+			Begin: func(context.Context) error {
+				if calledOff {
+					stop()
+				}
+				return broken
+			},
+			Begun: func() error { t.Error("it has begun"); return nil },
+		})
+		stop()
+		if calledOff && err != nil || !calledOff && !errors.Is(err, broken) {
+			t.Errorf("called off %v: got %v", calledOff, err)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }

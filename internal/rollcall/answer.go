@@ -1,5 +1,10 @@
 package rollcall
 
+import (
+	"fmt"
+	"slices"
+)
+
 // Path of the endpoint on a dispatcher's admin server.
 const Path = "/rollcall"
 
@@ -24,7 +29,27 @@ type Answer struct {
 	Observed uint64 `json:"observed"`
 	// Channels that were asked after and that are in the current table.
 	Channels map[string]Channel `json:"channels"`
+	// Backends that the replica wants to use, by their IDs: why it cannot, "" if it
+	// does.
+	Backends map[string]string `json:"backends,omitempty"`
+	// Storing are the ids of the payload stores that it may write to.
+	Storing []string `json:"storing,omitempty"`
 }
+
+// Place is where a log is: see swapbackend.Place.
+type Place struct {
+	Home   string   `json:"home"`
+	Next   string   `json:"next,omitempty"`
+	Former []string `json:"former,omitempty"`
+}
+
+// Equal tells whether both are the same.
+func (p Place) Equal(q Place) bool {
+	return p.Home == q.Home && p.Next == q.Next && slices.Equal(p.Former, q.Former)
+}
+
+// Moving tells whether a move is under way.
+func (p Place) Moving() bool { return p.Next != "" || len(p.Former) > 0 }
 
 // Channel as it is in a replica's table.
 type Channel struct {
@@ -37,6 +62,12 @@ type Channel struct {
 	Changed uint64 `json:"changed"`
 	// Subscriptions by their UID.
 	Subscriptions map[string]Subscription `json:"subscriptions"`
+	// Shared: no payload is deleted early, see channel.Channel.
+	Shared bool `json:"shared,omitempty"`
+	// Place of the log, and whether the replica is there in full: it receives from all of
+	// it, and nobody publishes by a former one.
+	Place  Place `json:"place,omitzero"`
+	Joined bool  `json:"joined,omitempty"`
 }
 
 // Subscription as it is in a replica's table.
@@ -92,3 +123,50 @@ func (a *Answer) Without(channel, uid, subscription string) bool {
 	}
 	return a.Observed >= c.Changed
 }
+
+// Shares tells whether no payload of the channel is deleted early any more: another
+// group may be made.
+func (a *Answer) Shares(channel, uid string) bool {
+	c, ok := a.Channels[channel]
+	return !ok || c.UID != uid || c.Shared
+}
+
+// At tells whether the replica is where a log's place says, in full. why says what is
+// missing, "" for nothing.
+func (a *Answer) At(channel, uid string, p Place) (why string) {
+	c, ok := a.Channels[channel]
+	switch {
+	case !ok || c.UID != uid:
+		return "" // it neither publishes nor receives
+	case !c.Place.Equal(p):
+		return a.cannot(p, "has yet to learn where the log is")
+	case !c.Joined:
+		return a.cannot(p, "has yet to join the log where it is to go")
+	}
+	return ""
+}
+
+// cannot is why a backend of a place cannot be used, or else otherwise.
+func (a *Answer) cannot(p Place, otherwise string) string {
+	for _, id := range append([]string{p.Home, p.Next}, p.Former...) {
+		if err := a.Backends[id]; err != "" {
+			return a.Uses(id)
+		}
+	}
+	return otherwise
+}
+
+// Uses is why the replica cannot use a backend, "" if it does.
+func (a *Answer) Uses(id string) (why string) {
+	err, known := a.Backends[id]
+	switch {
+	case !known:
+		return "has yet to open backend " + id
+	case err != "":
+		return fmt.Sprintf("cannot use backend %s: %s", id, err)
+	}
+	return ""
+}
+
+// Stores tells whether the replica may still write to a payload store.
+func (a *Answer) Stores(id string) bool { return slices.Contains(a.Storing, id) }

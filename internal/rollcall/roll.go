@@ -13,6 +13,7 @@ import (
 type Entry struct {
 	UID      string
 	Draining bool
+	Shared   bool
 	// Subscriptions are generations by UID.
 	Subscriptions map[string]int64
 }
@@ -26,8 +27,20 @@ type Table interface {
 	Receiving(uid string) error
 }
 
+// Stocks is what a Roll asks of those who open backends and payload stores.
+type Stocks interface {
+	// Backends and Storing are Answer's.
+	Backends() map[string]string
+	Storing() []string
+	// Place of a log, and whether it is joined in full.
+	Place(log string) (p Place, joined bool)
+}
+
 // Roll answers calls. Its methods may be called from any goroutine.
 type Roll struct {
+	// Stocks may be nil; set it before the first call.
+	Stocks Stocks
+
 	table Table
 
 	mu       sync.Mutex
@@ -96,7 +109,14 @@ func (r *Roll) Answer(c *Call) *Answer {
 			}
 			subs[uid] = s
 		}
-		a.Channels[name] = Channel{UID: n.UID, Draining: n.Draining, Changed: n.changed, Subscriptions: subs}
+		c := Channel{UID: n.UID, Draining: n.Draining, Shared: n.Shared, Changed: n.changed, Subscriptions: subs}
+		if r.Stocks != nil {
+			c.Place, c.Joined = r.Stocks.Place(name)
+		}
+		a.Channels[name] = c
+	}
+	if r.Stocks != nil {
+		a.Backends, a.Storing = r.Stocks.Backends(), r.Stocks.Storing()
 	}
 	return a
 }

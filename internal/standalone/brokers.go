@@ -6,17 +6,18 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sidestep-dev/sidestep/channel"
 	"github.com/sidestep-dev/sidestep/channel/backend"
-	"github.com/sidestep-dev/sidestep/channel/backend/natsbackend"
 	"github.com/sidestep-dev/sidestep/channel/backend/swapbackend"
+	"github.com/sidestep-dev/sidestep/internal/broker"
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
 )
 
@@ -28,8 +29,6 @@ const (
 	moveLimit = 256
 	// openAgain is the pause before a backend is opened again that could not be.
 	openAgain = 5 * time.Second
-	// openBrokerTimeout bounds the opening of a backend.
-	openBrokerTimeout = 30 * time.Second
 )
 
 // brokers are the backends that logs are on, and what moves them.
@@ -43,14 +42,16 @@ const (
 //	                                                       a backend without logs is closed
 type brokers struct {
 	swap      *swapbackend.Backend
+	pool      *broker.Pool
 	state     *state
 	lifecycle *lifecycle // its lock guards state
-	data      string
 	logger    *slog.Logger
 
 	// wanted is what the files say, active the last of it whose backends are
-	// all open.
+	// all open, and homes where logs belong by that.
 	wanted, active atomic.Pointer[manifest.Config]
+	homes          atomic.Pointer[broker.Homes]
+	opening        sync.Mutex    // held while backends are opened or closed
 	wake           chan struct{} // one place
 	moving         atomic.Int64
 	unreachable    atomic.Bool
@@ -58,28 +59,11 @@ type brokers struct {
 	pinned atomic.Bool
 }
 
-func newBrokers(s *state, data string, logger *slog.Logger) *brokers {
-	b := &brokers{state: s, data: data, logger: logger, wake: make(chan struct{}, 1)}
-	b.swap = swapbackend.New(swapbackend.Config{Home: b.home, Logger: logger})
+func newBrokers(s *state, embedded broker.Open, logger *slog.Logger) *brokers {
+	b := &brokers{state: s, logger: logger, wake: make(chan struct{}, 1)}
+	b.swap = swapbackend.New(swapbackend.Config{Home: func(log string) string { return b.homes.Load().OfLog(log) }, Logger: logger})
+	b.pool = broker.NewPool(b.swap, broker.Connect(embedded), logger)
 	return b
-}
-
-// home is where a channel's log belongs.
-func (b *brokers) home(log string) string {
-	namespace, _, _ := strings.Cut(log, "/")
-	c := b.active.Load()
-	return brokerOf(c, c.BackendOf(namespace)).id()
-}
-
-// kinds are those of all backends that a configuration uses.
-func kinds(c *manifest.Config) []string {
-	all := []string{c.Backend}
-	for _, kind := range c.Namespaces {
-		if !slices.Contains(all, kind) {
-			all = append(all, kind)
-		}
-	}
-	return all
 }
 
 // open opens the backends that the files name, and those that logs are on since
@@ -89,13 +73,13 @@ func (b *brokers) open(ctx context.Context, c *manifest.Config) error {
 	if err := b.openAll(ctx, c); err != nil {
 		return err
 	}
-	b.active.Store(c)
+	b.activate(c)
 	for log, p := range b.state.Places {
 		for _, id := range p.All() {
 			if b.swap.Member(id) != nil {
 				continue
 			}
-			if err := b.add(ctx, c, b.state.Brokers[id]); err != nil {
+			if err := b.pool.Add(ctx, b.state.Brokers[id], c.ClaimCheck.Threshold); err != nil {
 				return fmt.Errorf("it still has the records of channel %s: %w", log, err)
 			}
 		}
@@ -108,37 +92,28 @@ func (b *brokers) open(ctx context.Context, c *manifest.Config) error {
 
 // openAll opens what a configuration uses and is not open yet.
 func (b *brokers) openAll(ctx context.Context, c *manifest.Config) error {
-	for _, kind := range kinds(c) {
-		if err := b.add(ctx, c, brokerOf(c, kind)); err != nil {
+	b.opening.Lock()
+	defer b.opening.Unlock()
+	for _, kind := range c.Backends() {
+		if err := b.pool.Add(ctx, broker.SpecOf(c, kind), c.ClaimCheck.Threshold); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (b *brokers) add(ctx context.Context, c *manifest.Config, spec broker) error {
-	id := spec.id()
-	if b.swap.Member(id) != nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, openBrokerTimeout)
-	defer cancel()
-	m, err := spec.open(ctx, b.data, b.logger)
-	if err != nil {
-		return fmt.Errorf("open backend %s: %w", id, err)
-	}
-	if err := fits(m, c.ClaimCheck.Threshold, channel.MaxAttributeBytes); err != nil {
-		return errors.Join(fmt.Errorf("open backend %s: %w", id, err), m.Close(ctx))
-	}
-	return b.swap.Add(id, m)
+func (b *brokers) activate(c *manifest.Config) {
+	homes := broker.HomesOf(c)
+	b.homes.Store(&homes)
+	b.active.Store(c)
 }
 
-// nats is the connection to a JetStream server that is a backend now.
-func (b *brokers) nats() (*natsbackend.Backend, error) {
+// dial makes one more connection to a JetStream server that is a backend now.
+func (b *brokers) dial(name string) (*nats.Conn, error) {
 	for _, kind := range []string{b.active.Load().Backend, manifest.BackendNATS, manifest.BackendEmbedded} {
-		if n := natsOf(b.swap.Member(brokerOf(b.active.Load(), kind).id())); n != nil {
+		if c, ok, err := b.pool.Dial(broker.SpecOf(b.active.Load(), kind).ID(), name); ok {
 			b.pinned.Store(true)
-			return n, nil
+			return c, err
 		}
 	}
 	return nil, errors.New("a nats:// store needs the parameter url, as the backend is no JetStream")
@@ -151,7 +126,7 @@ func (b *brokers) use(ctx context.Context, c *manifest.Config) error {
 	err := b.openAll(ctx, c)
 	b.unreachable.Store(err != nil)
 	if err == nil {
-		b.active.Store(c)
+		b.activate(c)
 	}
 	select {
 	case b.wake <- struct{}{}:
@@ -171,7 +146,7 @@ func (b *brokers) place(t *channel.Table) error {
 		if _, known := b.state.Places[log]; known {
 			continue
 		}
-		p := swapbackend.Place{Home: b.home(log), Ordered: c.Ordered}
+		p := swapbackend.Place{Home: b.homes.Load().Of(c.Namespace), Ordered: c.Ordered}
 		if err := b.swap.Set(log, p); err != nil {
 			return err
 		}
@@ -183,12 +158,7 @@ func (b *brokers) place(t *channel.Table) error {
 
 // describe notes how the backends are reached that logs are on.
 func (b *brokers) describe() {
-	c := b.active.Load()
-	specs := make(map[string]broker)
-	for _, kind := range kinds(c) {
-		spec := brokerOf(c, kind)
-		specs[spec.id()] = spec
-	}
+	specs := broker.Specs(b.active.Load())
 	for _, p := range b.state.Places {
 		for _, id := range p.All() {
 			if _, known := specs[id]; !known {
@@ -258,17 +228,13 @@ func (b *brokers) round(ctx context.Context) bool {
 }
 
 func (b *brokers) moves() []*move {
-	active := b.active.Load()
-	ids := make(map[string]string) // by kind: all channels are looked at every second
-	for _, kind := range kinds(active) {
-		ids[kind] = brokerOf(active, kind).id()
-	}
+	homes := b.homes.Load()
 	b.lifecycle.mu.Lock()
 	defer b.lifecycle.mu.Unlock()
 	var moves []*move
 	for _, c := range b.state.Table.Channels {
 		l := c.Log()
-		p, to := b.state.Places[l.Name], ids[active.BackendOf(c.Namespace)]
+		p, to := b.state.Places[l.Name], homes.Of(c.Namespace)
 		if p.Home == "" || p.Home == to && !p.Moving() {
 			continue
 		}
@@ -320,23 +286,13 @@ func (b *brokers) settle(ctx context.Context, moves []*move) error {
 
 // closeUnused closes the backends that no log is on, and that none is wanted on.
 func (b *brokers) closeUnused(ctx context.Context) {
-	c := b.active.Load()
+	c, ids := b.active.Load(), b.homes.Load().IDs()
 	if b.wanted.Load() != c || b.pinned.Load() {
 		return
 	}
-	for _, id := range b.swap.Members() {
-		used := slices.ContainsFunc(kinds(c), func(kind string) bool { return brokerOf(c, kind).id() == id })
-		if used {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(ctx, shutdownGrace)
-		if err := b.swap.Remove(ctx, id); err != nil {
-			b.logger.Warn("closing a backend that is no longer used", "backend", id, "error", err)
-		} else {
-			b.logger.Info("closed a backend that is no longer used", "backend", id)
-		}
-		cancel()
-	}
+	b.opening.Lock()
+	defer b.opening.Unlock()
+	b.pool.Keep(ctx, func(id string) bool { return slices.Contains(ids, id) })
 }
 
 // gauges registers what is read when asked for.

@@ -2,12 +2,10 @@ package standalone
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -19,185 +17,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/sidestep-dev/sidestep/claimcheck"
 )
 
-// vault is claimStores on folders, of a process whose state is in data.
-type vault struct {
-	*claimStores
-	t    *testing.T
-	logs *logbook
-	dir  string
-}
-
-func openVault(t *testing.T, data, folders, current string) *vault {
-	t.Helper()
-	st, err := openState(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, err := claimcheck.NewKeys(bytes.Repeat([]byte("k"), 32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := &vault{t: t, logs: new(logbook), dir: folders}
-	v.claimStores = &claimStores{
-		state: st, lock: new(sync.Mutex), logger: slog.New(v.logs), open: map[string]claimcheck.Store{},
-		dial: func() (*nats.Conn, error) { return nil, errors.New("there is none") },
-	}
-	if err := v.load(t.Context(), v.url(current)); err != nil {
-		t.Fatal(err)
-	}
-	if v.room, err = claimcheck.New(claimcheck.Config{Stores: v.open, Current: v.current, Keys: keys}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = v.close() })
-	return v
-}
-
-func (v *vault) url(folder string) string { return "file://" + filepath.Join(v.dir, folder) }
-
-func (v *vault) put(rest io.Reader) claimcheck.Claim {
-	v.t.Helper()
-	c, err := v.room.Store(v.t.Context(), claimcheck.Payload{Owner: "ns/a", Length: -1, Rest: rest})
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	return c
-}
-
-func (v *vault) read(c claimcheck.Claim) (string, error) {
-	r, err := v.room.Open(v.t.Context(), c)
-	if err != nil {
-		return "", err
-	}
-	defer r.Close()
-	b, err := io.ReadAll(r)
-	return string(b), err
-}
-
-func (v *vault) wantPayload(c claimcheck.Claim, want string) {
-	v.t.Helper()
-	if got, err := v.read(c); got != want || err != nil {
-		v.t.Errorf("read %q, %v; want %q", got, err, want)
-	}
-}
-
-func (v *vault) wantStores(folders ...string) {
-	v.t.Helper()
-	var want []string
-	for _, f := range folders {
-		want = append(want, v.url(f))
-	}
-	if got := v.state.ClaimStores; !slices.Equal(got, want) {
-		v.t.Errorf("payloads may be in %v, want %v", got, want)
-	}
-	if len(v.open) != len(want) {
-		v.t.Errorf("%d stores are open, want %d", len(v.open), len(want))
-	}
-}
-
-func (v *vault) must(err error) {
-	v.t.Helper()
-	if err != nil {
-		v.t.Fatal(err)
-	}
-}
-
-func TestFormerStoreIsReadUntilNothingIsInItAndThenForgotten(t *testing.T) {
-	t.Parallel()
-	data, folders := t.TempDir(), t.TempDir()
-	v := openVault(t, data, folders, "a")
-	old := v.put(strings.NewReader("old"))
-	v.must(v.use(t.Context(), v.url("b")))
-	v.wantStores("b", "a")
-	newer := v.put(strings.NewReader("new"))
-	if newer.Store == old.Store {
-		t.Error("a payload went to the former store")
-	}
-	v.must(v.forget(t.Context()))
-	v.wantStores("b", "a")
-	v.wantPayload(old, "old")
-
-	// So does the next process, of which the files name but the new one.
-	next := openVault(t, data, folders, "b")
-	next.wantStores("b", "a")
-	next.wantPayload(old, "old")
-	next.wantPayload(newer, "new")
-	if done, err := next.room.Discard(t.Context(), old); !done || err != nil {
-		t.Fatalf("deleted: %v, %v", done, err)
-	}
-	next.must(next.forget(t.Context()))
-	next.wantStores("b")
-	next.wantPayload(newer, "new")
-	openVault(t, data, folders, "b").wantStores("b")
-}
-
-func TestStoreThatIsReturnedToIsNotForgotten(t *testing.T) {
-	t.Parallel()
-	v := openVault(t, t.TempDir(), t.TempDir(), "a")
-	for _, folder := range []string{"b", "a", "b", "a"} {
-		v.must(v.use(t.Context(), v.url(folder)))
-	}
-	v.must(v.forget(t.Context()))
-	v.wantStores("a")
-	v.wantPayload(v.put(strings.NewReader("text")), "text")
-}
-
-// A slow upload is on its way to the former store when that is found empty.
-func TestUploadThatIsOnItsWayKeepsTheFormerStore(t *testing.T) {
-	t.Parallel()
-	data, folders := t.TempDir(), t.TempDir()
-	v := openVault(t, data, folders, "a")
-	r, w := io.Pipe()
-	came := make(chan struct{})
-	go func() {
-		_, _ = io.WriteString(w, "first half, ")
-		close(came)
-		v.must(v.use(context.Background(), v.url("b")))
-		v.must(v.forget(context.Background()))
-		_, _ = io.WriteString(w, "second half")
-		w.Close()
-	}()
-	c := v.put(r)
-	<-came
-	v.wantStores("b", "a")
-	v.wantPayload(c, "first half, second half")
-	openVault(t, data, folders, "b").wantPayload(c, "first half, second half")
-}
-
-// Its volume is not there when the process starts: what is in it is out of reach,
-// and not lost; an empty folder in its place would say otherwise.
-func TestFormerStoreThatIsAwayIsOpenedWhenItIsBack(t *testing.T) {
-	t.Parallel()
-	data, folders := t.TempDir(), t.TempDir()
-	v := openVault(t, data, folders, "a")
-	c := v.put(strings.NewReader("text"))
-	v.must(v.use(t.Context(), v.url("b")))
-	a := filepath.Join(folders, "a")
-	v.must(os.Rename(a, a+".away"))
-
-	next := openVault(t, data, folders, "b")
-	if _, err := next.read(c); !errors.Is(err, claimcheck.ErrUnavailable) {
-		t.Errorf("got %v, want ErrUnavailable", err)
-	}
-	if next.logs.find("cannot be opened") == "" {
-		t.Error("nothing was logged")
-	}
-	next.must(next.reopen(t.Context()))
-	next.must(next.forget(t.Context()))
-	if !slices.Contains(next.state.ClaimStores, next.url("a")) {
-		t.Error("a store that is away was forgotten")
-	}
-	next.must(os.Rename(a+".away", a))
-	next.must(next.reopen(t.Context()))
-	next.wantStores("b", "a")
-	next.wantPayload(c, "text")
-}
-
-// So is the one that the files still name.
+// A folder that payloads were in, and that the files still name, is not made anew.
 func TestStoreThatIsAwayIsNotMadeAnew(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

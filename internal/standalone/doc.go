@@ -6,7 +6,11 @@
 //	  | fsnotify                                   |
 //	  +-- watcher (edits apply while it runs) -----+ state.json: UIDs, the last table,
 //	                                               | what drains
-//	                                               +--> LocalPods, routing: colocate.Pods
+//	                                               +--> LocalPods, routing: Replica.SetPods
+//
+// The engine, its servers and the order of their end are those of internal/replica, the
+// backends are opened by internal/broker and payload stores by internal/claims: a
+// dispatcher of a cluster has the same.
 //
 // # Removal
 //
@@ -16,6 +20,7 @@
 //
 // # Goroutines
 //
-// Run starts and awaits: the ingress server, the admin server, the lifecycle
-// that removes what has drained, and the watcher of the files.
+// Run starts and awaits those of the replica, and: the lifecycle that removes what
+// has drained, brokers that move logs, the sweeper of payloads, and the watcher of the
+// files.
 package standalone

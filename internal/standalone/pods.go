@@ -5,34 +5,18 @@ import (
 	"fmt"
 
 	"github.com/sidestep-dev/sidestep/colocate"
-	"github.com/sidestep-dev/sidestep/colocate/balance"
+	"github.com/sidestep-dev/sidestep/internal/slipkey"
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
 )
 
 // readSlipKey reads or makes the key that slips are signed with.
 func (p *process) readSlipKey() (err error) {
 	if p.SlipKey != "" {
-		if p.slipKey, err = ensureSlipKey(p.SlipKey); err != nil {
+		if p.slipKey, err = slipkey.File(p.SlipKey); err != nil {
 			return err
 		}
 	}
 	return p.checkPods(p.set)
-}
-
-// openPods makes what runs chains in the pods that the files declare. Without a
-// key there is none.
-func (p *process) openPods(undo *closers) (err error) {
-	if p.slipKey == nil {
-		return nil
-	}
-	p.pods, err = colocate.New(colocate.Config{
-		Key: p.slipKey, Sender: p.sender, Balance: balance.Config{Policy: p.set.Config.Dispatch.Routing}, Logger: p.Logger,
-	})
-	if err != nil {
-		return err
-	}
-	undo.add(func() error { p.pods.Close(); return nil })
-	return nil
 }
 
 // checkPods tells what keeps the pods of a set from being used.
@@ -46,10 +30,7 @@ func (p *process) checkPods(set *manifest.Set) error {
 
 // usePods has chains run in the pods of a set from now on, chosen by its policy.
 func (p *process) usePods(set *manifest.Set) error {
-	if p.pods == nil {
-		return nil
-	}
-	return errors.Join(p.pods.SetMap(podMap(set)), p.pods.SetPolicy(set.Config.Dispatch.Routing))
+	return errors.Join(p.replica.SetPods(podMap(set)), p.replica.SetRouting(set.Config.Dispatch.Routing))
 }
 
 // podMap is what the files say of pods.

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/sidestep-dev/sidestep/colocate/sidecar"
+	"github.com/sidestep-dev/sidestep/internal/slipkey"
 )
 
 // sidecarOf starts a sidecar that may call steps, and trusts the key in a file.
@@ -110,7 +111,7 @@ func TestChainsRunInLocalPodsAsTheFilesSay(t *testing.T) {
 	s.drainCame()
 	a, b := s.step("a"), s.step("b")
 	key := filepath.Join(t.TempDir(), "slip.pem")
-	if _, err := ensureSlipKey(key); err != nil {
+	if _, err := slipkey.File(key); err != nil {
 		t.Fatal(err)
 	}
 	car := s.sidecarOf(key+".pub", a, b)
@@ -166,7 +167,7 @@ func TestALargePayloadGoesThroughAPod(t *testing.T) {
 	s.drainCame()
 	a, b, c := s.step("a"), s.step("b"), s.step("c")
 	key := filepath.Join(t.TempDir(), "slip.pem")
-	if _, err := ensureSlipKey(key); err != nil {
+	if _, err := slipkey.File(key); err != nil {
 		t.Fatal(err)
 	}
 	car := s.sidecarOf(key+".pub", a, b)

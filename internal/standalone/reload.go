@@ -66,7 +66,7 @@ func (p *process) useBackends(ctx context.Context, set *manifest.Set) error {
 func (p *process) useStore(ctx context.Context, set *manifest.Set) error {
 	url, err := p.claimURL(set.Config.ClaimCheck.Store)
 	if err == nil {
-		err = p.claims.use(ctx, url)
+		err = p.claims.Use(ctx, url)
 	}
 	if err != nil {
 		return fmt.Errorf("claim-check: payloads go on to the store that they went to before: %w", err)
@@ -82,7 +82,7 @@ func (p *process) reload(ctx context.Context, set *manifest.Set) error {
 	err := p.lifecycle.apply(ctx, set.Config.Dispatch.DrainOnDelete,
 		func(uid func(kind, namespace, name string) string) (table *channel.Table, err error) {
 			table, p.addresses, err = set.Table(manifest.TableOptions{
-				BaseURL: "http://" + p.listener.Addr().String(),
+				BaseURL: p.base(),
 				UID:     uid,
 			})
 			return table, err

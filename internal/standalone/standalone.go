@@ -4,36 +4,23 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
-	"fmt"
-	"log/slog"
-	"net"
 	"net/http"
+	"net/http/pprof"
 	"os"
 	"runtime/debug"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sidestep-dev/sidestep/channel"
-	"github.com/sidestep-dev/sidestep/channel/backend"
-	"github.com/sidestep-dev/sidestep/channel/egress"
-	"github.com/sidestep-dev/sidestep/channel/ingress"
-	"github.com/sidestep-dev/sidestep/claimcheck"
-	"github.com/sidestep-dev/sidestep/colocate"
-	"github.com/sidestep-dev/sidestep/internal/budget"
-	"github.com/sidestep-dev/sidestep/internal/telemetry"
+	"github.com/sidestep-dev/sidestep/internal/claims"
+	"github.com/sidestep-dev/sidestep/internal/replica"
 	"github.com/sidestep-dev/sidestep/internal/tracing"
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
 )
 
-// Bounds on clients of the admin server.
 const (
-	readHeaderTimeout = 10 * time.Second
-	readTimeout       = 5 * time.Minute
-	idleTimeout       = 2 * time.Minute
-	maxHeaderBytes    = 64 << 10
 	// trimAfter is when what a start needed beside what stays is no longer
 	// needed: by then all subscriptions are open.
 	trimAfter = 10 * time.Second
@@ -41,33 +28,22 @@ const (
 	shutdownGrace = 5 * time.Second
 )
 
-// process is a running standalone process.
+// process is a running standalone process: a replica that files feed.
 type process struct {
 	Config
-	set        *manifest.Set
-	state      *state
-	backend    backend.Backend
-	brokers    *brokers // the backend is made of them
-	claims     *claimStores
-	payloads   *channel.Claims
-	sender     *egress.Client
-	slipKey    ed25519.PrivateKey // nil: none
-	pods       *colocate.Pods     // nil: none
-	dispatcher *channel.Dispatcher
-	lifecycle  *lifecycle
-	ready      readiness
-	hops       telemetry.Hops
-	registry   *prometheus.Registry
-	metrics    *telemetry.Metrics
-	tracer     *tracing.Tracer // nil: none
-	bytes      *budget.Budget
-	reloads    *prometheus.CounterVec
-	listener   net.Listener // ingress
-	admin      net.Listener
-	addresses  []manifest.Address // of the last set
-	printed    []manifest.Address
-	files      *watcher // nil: see unseen
-	unseen     error    // why edits to the files are not seen
+	replica   *replica.Replica
+	set       *manifest.Set
+	state     *state
+	brokers   *brokers
+	claims    *claims.Stores
+	slipKey   ed25519.PrivateKey // nil: none
+	lifecycle *lifecycle
+	tracer    *tracing.Tracer // nil: none
+	reloads   *prometheus.CounterVec
+	addresses []manifest.Address // of the last set
+	printed   []manifest.Address
+	files     *watcher // nil: see unseen
+	unseen    error    // why edits to the files are not seen
 }
 
 // Run serves until ctx ends, and then stops in order. Problems with the files
@@ -76,7 +52,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	p := &process{Config: c, registry: prometheus.NewRegistry()}
+	p := &process{Config: c}
 	// Before they are read: no edit falls in between.
 	p.files, p.unseen = openWatcher(c.Paths)
 	defer p.files.close()
@@ -89,19 +65,14 @@ func Run(ctx context.Context, c Config) (err error) {
 	var undo closers
 	defer func() { err = errors.Join(err, undo.close()) }()
 	if err := p.open(ctx, &undo); err != nil {
-		return p.unlessStopped(ctx, err)
+		if ctx.Err() == nil {
+			return err
+		}
+		// Whatever became of a start that was called off is no failure.
+		p.Logger.Info("stopped while starting", "because", err)
+		return nil
 	}
-	return p.serve(ctx)
-}
-
-// unlessStopped is err, or nil for whatever became of a start that was called
-// off: that is no failure.
-func (p *process) unlessStopped(ctx context.Context, err error) error {
-	if ctx.Err() == nil {
-		return err
-	}
-	p.Logger.Info("stopped while starting", "because", err)
-	return nil
+	return p.replica.Serve(ctx, p.life())
 }
 
 // closers undo what was opened, the last first.
@@ -119,14 +90,18 @@ func (c *closers) close() error {
 
 // open makes all parts; none of them serves yet.
 func (p *process) open(ctx context.Context, undo *closers) (err error) {
-	if p.listener, err = net.Listen("tcp", p.Listen); err != nil {
-		return fmt.Errorf("listen for events: %w", err)
+	r, err := replica.New(replica.Config{Listen: p.Listen, Admin: p.Admin, Drain: p.Drain, Logger: p.Logger})
+	if err != nil {
+		return err
 	}
-	undo.add(closed(p.listener.Close))
-	if p.admin, err = net.Listen("tcp", p.Admin); err != nil {
-		return fmt.Errorf("listen for the admin server: %w", err)
-	}
-	undo.add(closed(p.admin.Close))
+	p.replica = r
+	opened := false
+	undo.add(func() error {
+		if opened {
+			return nil
+		}
+		return r.Close()
+	})
 	if p.Data == "" {
 		if p.Data, err = DefaultData(); err != nil {
 			return err
@@ -140,28 +115,27 @@ func (p *process) open(ctx context.Context, undo *closers) (err error) {
 	if p.state, err = openState(p.Data); err != nil {
 		return err
 	}
-	p.brokers = newBrokers(p.state, p.Data, p.Logger)
+	p.brokers = newBrokers(p.state, openEmbedded(p.Data), p.Logger)
 	undo.add(inTime(shutdownGrace, p.brokers.swap.Close))
 	if err = p.brokers.open(ctx, &p.set.Config); err != nil {
 		return err
 	}
-	p.backend = p.brokers.swap
 	p.lifecycle = &lifecycle{
-		backend: p.backend, brokers: p.brokers, logger: p.Logger, state: p.state, discarded: newDiscarded(),
+		backend: p.brokers.swap, brokers: p.brokers, logger: p.Logger, state: p.state, discarded: newDiscarded(),
 	}
 	p.brokers.lifecycle = p.lifecycle
-	if p.payloads, err = p.openClaims(ctx, undo); err != nil {
-		return err
-	}
-	p.sender = egress.New(egress.Config{MaxReplyBytes: p.maxBody(), Payloads: p.payloads})
-	undo.add(func() error { p.sender.Close(); return nil })
-	if err = p.openPods(undo); err != nil {
+	p.Logger.Info("opened the backends", "data", p.Data, "backend", p.set.Config.Backend)
+	payloads, err := p.openClaims(ctx, undo)
+	if err != nil {
 		return err
 	}
 	if err = p.openTracer(ctx, undo); err != nil {
 		return err
 	}
-	return p.openDispatcher()
+	// Closed before what it works with.
+	opened = true
+	undo.add(r.Close)
+	return p.openEngine(payloads)
 }
 
 // inTime gives f a context that ends after d.
@@ -173,18 +147,10 @@ func inTime(d time.Duration, f func(context.Context) error) func() error {
 	}
 }
 
-// maxBody is the most bytes of a message that has to be in memory as a whole: one
-// in structured mode.
-func (p *process) maxBody() int { return int(p.set.Config.ClaimCheck.MaxStructuredBytes) }
-
-// closed passes over the error of what was closed before, in order.
-func closed(f func() error) func() error {
-	return func() error {
-		if err := f(); err != nil && !errors.Is(err, net.ErrClosed) {
-			return err
-		}
-		return nil
-	}
+// base is the URL of the ingress server.
+func (p *process) base() string {
+	events, _, _ := p.replica.Addresses()
+	return "http://" + events
 }
 
 func (p *process) openTracer(ctx context.Context, undo *closers) (err error) {
@@ -197,35 +163,21 @@ func (p *process) openTracer(ctx context.Context, undo *closers) (err error) {
 	return nil
 }
 
-func (p *process) openDispatcher() (err error) {
-	d := p.set.Config.Dispatch
-	total := d.ByteBudget
-	if total == 0 {
-		total = channel.DefaultBudget
-	}
-	p.bytes = budget.New(total)
-	p.metrics = telemetry.New(p.registry, &p.hops)
-	var pods channel.Pods // not one that is a nil *colocate.Pods
-	if p.pods != nil {
-		pods = p.pods
-	}
-	p.dispatcher, err = channel.New(channel.Config{
-		Pods:            pods,
-		Backend:         p.backend,
-		Sender:          p.sender,
-		Key:             p.state.Key,
-		Claims:          p.payloads,
-		Budget:          p.bytes,
-		Window:          d.MaxInFlight,
-		CheckpointAfter: d.CheckpointAfter,
-		Observer:        p.metrics,
-		Tracer:          p.tracer.Engine(),
-		Logger:          p.Logger,
+func (p *process) openEngine(payloads *channel.Claims) error {
+	c := &p.set.Config
+	err := p.replica.Open(replica.Engine{
+		Backend: p.brokers.swap, Key: p.state.Key,
+		Claims: payloads, Links: p.claims.Room().Handler(),
+		SlipKey: p.slipKey, Routing: c.Dispatch.Routing,
+		MaxStructuredBytes: int(c.ClaimCheck.MaxStructuredBytes),
+		Window:             c.Dispatch.MaxInFlight,
+		ByteBudget:         c.Dispatch.ByteBudget,
+		CheckpointAfter:    c.Dispatch.CheckpointAfter,
+		Tracer:             p.tracer.Engine(),
 	})
 	if err != nil {
 		return err
 	}
-	telemetry.Gauges(p.registry, p.dispatcher, p.bytes)
 	p.reloads = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sidestep_reloads_total",
 		Help: "Times that the files were read again, by result.",
@@ -233,59 +185,42 @@ func (p *process) openDispatcher() (err error) {
 	for _, result := range []string{reloadApplied, reloadFailed} {
 		p.reloads.WithLabelValues(result) // from 0 on, so that an increase is seen
 	}
-	p.lifecycle.dispatcher = p.dispatcher
-	p.registry.MustRegister(p.reloads, p.lifecycle.discarded)
-	p.brokers.gauges(p.registry)
+	p.lifecycle.dispatcher = p.replica.Dispatcher
+	p.replica.Registry.MustRegister(p.reloads, p.lifecycle.discarded)
+	p.brokers.gauges(p.replica.Registry)
 	return nil
 }
 
-// serve runs all parts until ctx ends or one of them fails.
-func (p *process) serve(ctx context.Context) error {
-	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer stop(nil)
-	var running sync.WaitGroup
-	defer running.Wait()
-	failed := make(chan error, 2)
-
-	events := ingress.NewServer(p.ingress(), p.Logger)
-	events.HandleLinks(claimcheck.LinkPath, p.claims.room.Handler())
-	admin := p.server(adminHandler(&p.ready, p.dispatcher, p.registry, &p.hops))
-	admin.BaseContext = func(net.Listener) context.Context { return work }
-	start := func(s interface{ Serve(net.Listener) error }, l net.Listener) {
-		running.Go(func() {
-			if err := s.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
-				failed <- fmt.Errorf("serve on %s: %w", l.Addr(), err)
-			}
-		})
-	}
-	start(admin, p.admin)
-	if err := p.reload(ctx, p.set); err != nil {
-		return errors.Join(p.unlessStopped(ctx, err), p.stop(nil, admin, stop))
-	}
-	start(events, p.listener)
-	running.Go(func() { p.lifecycle.run(work) })
-	running.Go(func() { p.brokers.run(work) })
-	running.Go(func() { p.claims.run(work, p.set.Config.ClaimCheck.TTL, p.lifecycle.oldest) })
-	running.Go(func() { trim(work) })
-	p.ready.ready.Store(true)
-	p.Logger.Info("serving", "events", p.listener.Addr().String(), "admin", p.admin.Addr().String(),
-		"data", p.Data, "backend", p.set.Config.Backend)
-	// Only now: who reads an address may use it at once.
-	if err := p.announce(); err != nil {
-		return errors.Join(err, p.stop(events, admin, stop))
+// life is what goes on beside the servers.
+func (p *process) life() replica.Life {
+	life := replica.Life{
+		Begin: func(ctx context.Context) error { return p.reload(ctx, p.set) },
+		Run: []func(context.Context){
+			p.lifecycle.run, p.brokers.run, trim,
+			func(ctx context.Context) { p.claims.Run(ctx, p.lifecycle.oldest) },
+		},
+		// Only then: who reads an address may use it at once.
+		Begun:    p.announce,
+		Ready:    p.replica.Dispatcher.Err,
+		Handlers: profiles(),
 	}
 	if p.unseen != nil {
 		p.Logger.Error("edits to the files will not be seen", "error", p.unseen)
 	} else {
-		running.Go(func() { p.files.run(work, p.Logger, func() { p.changed(work) }) })
+		life.Run = append(life.Run, func(ctx context.Context) { p.files.run(ctx, p.Logger, func() { p.changed(ctx) }) })
 	}
+	return life
+}
 
-	var err error
-	select {
-	case <-ctx.Done():
-	case err = <-failed:
+// profiles are for whoever can reach the admin server of a process of one's own.
+func profiles() map[string]http.Handler {
+	return map[string]http.Handler{
+		"/debug/pprof/":        http.HandlerFunc(pprof.Index),
+		"/debug/pprof/cmdline": http.HandlerFunc(pprof.Cmdline),
+		"/debug/pprof/profile": http.HandlerFunc(pprof.Profile),
+		"/debug/pprof/symbol":  http.HandlerFunc(pprof.Symbol),
+		"/debug/pprof/trace":   http.HandlerFunc(pprof.Trace),
 	}
-	return errors.Join(err, p.stop(events, admin, stop))
 }
 
 // trim gives back to the system, once, the memory that a start with thousands of
@@ -294,57 +229,4 @@ func trim(ctx context.Context) {
 	if sleep(ctx, trimAfter) {
 		debug.FreeOSMemory()
 	}
-}
-
-func (p *process) ingress() *ingress.Handler {
-	return &ingress.Handler{
-		Dispatcher:    p.dispatcher,
-		Budget:        p.bytes,
-		MaxEventBytes: p.backend.Limits().MaxRecordBytes,
-		MaxBodyBytes:  p.maxBody(),
-		Payloads:      p.payloads,
-		Observe: func(c *channel.Channel, status, bytes int, took time.Duration) {
-			var namespace, name string // empty for what is no channel
-			if c != nil {
-				namespace, name = c.Namespace, c.Name
-			}
-			p.metrics.Ingress(namespace, name, status, int64(bytes), took)
-		},
-	}
-}
-
-func (p *process) server(h http.Handler) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(p.Logger.Handler(), slog.LevelDebug),
-	}
-}
-
-// stop ends what serve began, in order: unready; no more events from outside;
-// what is in flight, up to Drain; the rest.
-func (p *process) stop(events *ingress.Server, admin *http.Server, stop context.CancelCauseFunc) error {
-	p.ready.stopping.Store(true)
-	p.Logger.Info("stopping", "drain", p.Drain)
-	ctx, cancel := context.WithTimeout(context.Background(), p.Drain)
-	defer cancel()
-	if events != nil {
-		if err := events.Shutdown(ctx); err != nil {
-			p.Logger.Warn("not all requests could be answered", "error", err)
-		}
-	}
-	if err := p.dispatcher.Close(ctx); err != nil {
-		// Nothing is lost: it comes back with the next start.
-		p.Logger.Warn("not all that was in flight could be finished", "error", err)
-	}
-	stop(channel.ErrStopped)
-	ctx, cancel = context.WithTimeout(context.Background(), shutdownGrace)
-	defer cancel()
-	if err := admin.Shutdown(ctx); err != nil {
-		admin.Close()
-	}
-	return nil
 }

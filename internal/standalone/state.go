@@ -14,6 +14,7 @@ import (
 
 	"github.com/sidestep-dev/sidestep/channel"
 	"github.com/sidestep-dev/sidestep/channel/backend/swapbackend"
+	"github.com/sidestep-dev/sidestep/internal/broker"
 )
 
 // stateFile holds what must outlive the process beside the logs themselves.
@@ -43,7 +44,7 @@ type state struct {
 	// Places of the channels' logs, by "namespace/name", and how the backends that
 	// these name are reached.
 	Places  map[string]swapbackend.Place `json:"places,omitempty"`
-	Brokers map[string]broker            `json:"brokers,omitempty"`
+	Brokers map[string]broker.Spec       `json:"brokers,omitempty"`
 
 	path string
 }

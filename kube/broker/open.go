@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
 	"github.com/sidestep-dev/sidestep/channel/backend/natsbackend"
+	"github.com/sidestep-dev/sidestep/claimcheck/stores"
 	"github.com/sidestep-dev/sidestep/internal/broker"
+	"github.com/sidestep-dev/sidestep/kube/secrets"
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
 )
 
@@ -27,55 +30,153 @@ type Store struct {
 // User is who clients of the store say they are.
 const User = "sidestep"
 
-// How Wait tries again.
-const (
-	pauseFirst = 100 * time.Millisecond
-	pauseMost  = 5 * time.Second
-)
+// claimBucket is where payloads are kept unless config-sidestep says otherwise: in the
+// store that comes with Sidestep, also where logs are elsewhere.
+const claimBucket = "sidestep-claims"
 
-// Open connects once. The error wraps backend.ErrUnavailable if trying again may
-// help.
-func Open(ctx context.Context, c manifest.Config, s Store, logger *slog.Logger) (backend.Backend, error) {
-	var b backend.Backend
+// Servers opens what config-sidestep names, from within a cluster.
+type Servers struct {
+	Store   Store
+	Secrets *secrets.Mirror
+	Logger  *slog.Logger
+}
+
+// Open is a broker.Open. The error wraps backend.ErrUnavailable if trying again may
+// help by itself.
+func (s *Servers) Open(ctx context.Context, spec broker.Spec, logger *slog.Logger) (backend.Backend, error) {
 	var err error
-	logger = logger.With("backend", c.Backend)
-	switch c.Backend {
-	case manifest.BackendKafka:
-		b, err = broker.Kafka(ctx, &c.Kafka, logger)
+	switch spec.Kind {
 	case manifest.BackendNATS:
-		b, err = broker.NATS(ctx, &c.NATS, logger)
-	default:
-		b, err = openStore(ctx, &c.NATS, s, logger)
+		spec.NATS, err = s.nats(ctx, spec.ID(), spec.NATS)
+	case manifest.BackendKafka:
+		spec.Kafka, err = s.kafka(ctx, spec.ID(), spec.Kafka)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open backend %s: %w", c.Backend, err)
+		return nil, err
 	}
-	return b, nil
+	return broker.Connect(s.openStore)(ctx, spec, logger)
 }
 
 // openStore reads the password anew whenever it connects: it may be another one by
 // then.
-func openStore(ctx context.Context, n *manifest.NATS, s Store, logger *slog.Logger) (backend.Backend, error) {
-	if _, err := os.Stat(s.PasswordFile); err != nil {
-		return nil, fmt.Errorf("password of the store: %w", errors.Join(err, backend.ErrUnavailable))
+func (s *Servers) openStore(ctx context.Context, spec broker.Spec, logger *slog.Logger) (backend.Backend, error) {
+	c, err := s.storeConfig(logger)
+	if err != nil {
+		return nil, err
 	}
-	return natsbackend.Connect(ctx, natsbackend.Config{
-		URL: s.URL, User: User, PasswordFile: s.PasswordFile, Replicas: s.Replicas, Memory: n.Memory, Logger: logger,
-	})
+	c.Memory = spec.NATS.Memory
+	return natsbackend.Connect(ctx, c)
 }
 
-// Wait is Open, again and again until it succeeds or ctx ends.
-func Wait(ctx context.Context, c manifest.Config, s Store, logger *slog.Logger) (backend.Backend, error) {
-	for pause := pauseFirst; ; pause = min(2*pause, pauseMost) {
-		b, err := Open(ctx, c, s, logger)
-		if err == nil {
-			return b, nil
+func (s *Servers) storeConfig(logger *slog.Logger) (natsbackend.Config, error) {
+	if _, err := os.Stat(s.Store.PasswordFile); err != nil {
+		return natsbackend.Config{}, fmt.Errorf("password of the store: %w", errors.Join(err, backend.ErrUnavailable))
+	}
+	return natsbackend.Config{
+		URL: s.Store.URL, User: User, PasswordFile: s.Store.PasswordFile, Replicas: s.Store.Replicas, Logger: logger,
+	}, nil
+}
+
+// Dial connects to the store that comes with Sidestep, for payloads.
+func (s *Servers) Dial() (*nats.Conn, error) {
+	c, err := s.storeConfig(s.Logger)
+	if err != nil {
+		return nil, err
+	}
+	return natsbackend.Dial(c, "sidestep claims")
+}
+
+// Renew has a backend that is open use the Secrets that its Spec names now. The files
+// stay the same, and are read anew with each connection.
+func (s *Servers) Renew(ctx context.Context, spec broker.Spec) error {
+	var err error
+	switch spec.Kind {
+	case manifest.BackendNATS:
+		_, err = s.nats(ctx, spec.ID(), spec.NATS)
+	case manifest.BackendKafka:
+		_, err = s.kafka(ctx, spec.ID(), spec.Kafka)
+	}
+	return err
+}
+
+// ClaimStore is the URL of the store that a configuration names, or of the default.
+func (s *Servers) ClaimStore(c *manifest.ClaimCheck) string {
+	switch {
+	case c.Store != "":
+		return c.Store
+	case s.Store.Replicas > 1:
+		return fmt.Sprintf("nats://%s?replicas=%d", claimBucket, s.Store.Replicas)
+	default:
+		return "nats://" + claimBucket
+	}
+}
+
+// CompleteClaimStore adds the credentials in a Secret to the URL of a payload store.
+func (s *Servers) CompleteClaimStore(ctx context.Context, url, secret string) (string, error) {
+	if secret == "" {
+		return url, nil
+	}
+	id, err := stores.ID(url)
+	if err != nil {
+		return "", err
+	}
+	files, err := s.Secrets.Keep(ctx, "claims-"+id, secret)
+	if err != nil {
+		return "", err
+	}
+	if files[keyCredentials] == "" {
+		return "", fmt.Errorf("Secret %s has no key %s", secret, keyCredentials)
+	}
+	return stores.WithCredentials(url, files[keyCredentials]), nil
+}
+
+// The keys of Secrets.
+const (
+	keyCreds, keyNKey, keyToken   = "creds", "nkey", "token"
+	keyUser, keyPassword          = "user", "password"
+	keyCA, keyCertificate, keyKey = "ca.crt", "tls.crt", "tls.key"
+	keyCredentials                = "credentials" // of S3, as the AWS SDK reads them
+)
+
+func (s *Servers) nats(ctx context.Context, id string, n manifest.NATS) (manifest.NATS, error) {
+	if n.Secret == "" {
+		return n, nil
+	}
+	files, err := s.Secrets.Keep(ctx, id, n.Secret)
+	if err != nil {
+		return n, err
+	}
+	n.CredentialsFile, n.NKeyFile, n.TokenFile = files[keyCreds], files[keyNKey], files[keyToken]
+	if n.User != "" {
+		n.PasswordFile = files[keyPassword]
+	}
+	n.TLS = manifest.NATSTLS{CAFile: files[keyCA], CertFile: files[keyCertificate], KeyFile: files[keyKey]}
+	if n.CredentialsFile+n.NKeyFile+n.TokenFile+n.PasswordFile+n.TLS.CAFile+n.TLS.CertFile == "" {
+		return n, fmt.Errorf("Secret %s has none of the keys %s, %s, %s, %s (with nats.user), %s, and %s with %s",
+			n.Secret, keyCreds, keyNKey, keyToken, keyPassword, keyCA, keyCertificate, keyKey)
+	}
+	return n, nil
+}
+
+func (s *Servers) kafka(ctx context.Context, id string, k manifest.Kafka) (manifest.Kafka, error) {
+	if name := k.SASL.Secret; name != "" {
+		files, err := s.Secrets.Keep(ctx, id+"-sasl", name)
+		if err != nil {
+			return k, err
 		}
-		logger.Warn("the backend cannot be opened yet; trying again", "pause", pause, "error", err)
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return nil, err
+		if k.SASL.UserFile, k.SASL.PasswordFile = files[keyUser], files[keyPassword]; k.SASL.UserFile == "" || k.SASL.PasswordFile == "" {
+			return k, fmt.Errorf("Secret %s: want the keys %s and %s", name, keyUser, keyPassword)
 		}
 	}
+	if name := k.TLSSecret; name != "" {
+		files, err := s.Secrets.Keep(ctx, id+"-tls", name)
+		if err != nil {
+			return k, err
+		}
+		k.Files = manifest.NATSTLS{CAFile: files[keyCA], CertFile: files[keyCertificate], KeyFile: files[keyKey]}
+		if k.Files.CAFile+k.Files.CertFile == "" {
+			return k, fmt.Errorf("Secret %s: want the keys %s, or %s with %s, or all three", name, keyCA, keyCertificate, keyKey)
+		}
+	}
+	return k, nil
 }

@@ -1,7 +1,10 @@
 package livetest
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -34,12 +37,11 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
-	"github.com/sidestep-dev/sidestep/channel/backend/membackend"
-	"github.com/sidestep-dev/sidestep/internal/replica"
-	"github.com/sidestep-dev/sidestep/internal/rollcall"
+	"github.com/sidestep-dev/sidestep/claimcheck"
 	"github.com/sidestep-dev/sidestep/kube/api/v1alpha1"
+	"github.com/sidestep-dev/sidestep/kube/broker"
 	"github.com/sidestep-dev/sidestep/kube/reconcile"
-	"github.com/sidestep-dev/sidestep/kube/watch"
+	"github.com/sidestep-dev/sidestep/kube/serve"
 )
 
 // guard is how long a test waits for what must come.
@@ -177,10 +179,14 @@ type world struct {
 	conf      *rest.Config
 	client    client.Client
 	namespace string
-	backend   *membackend.Backend
-	admin     string // port of the dispatchers' admin servers
+	servers   *servers
+	backend   backend.Backend // the test's own connection to the default one
+	admin     string          // port of the dispatchers' admin servers
 	logger    *slog.Logger
 	key       []byte
+	keyFile   string
+	slipKey   string // file, "" for none
+	stop      func() // the controller
 }
 
 // begin makes a namespace of the test's own, and runs a controller.
@@ -188,7 +194,7 @@ func begin(t *testing.T) *world {
 	t.Helper()
 	conf, c := api(t)
 	w := &world{
-		t: t, conf: conf, client: c, backend: membackend.New(membackend.Options{}),
+		t: t, conf: conf, client: c, servers: newServers(t),
 		namespace: strings.ToLower(fmt.Sprintf("t-%x", time.Now().UnixNano())),
 		logger:    slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
 		key:       []byte("a key that all dispatchers share"),
@@ -200,9 +206,33 @@ func begin(t *testing.T) *world {
 		_ = c.Delete(context.Background(), namespaceOf(w.namespace))
 		_ = w.backend.Close(context.Background())
 	})
+	var err error
+	if w.backend, err = w.servers.connect("embedded"); err != nil {
+		t.Fatal(err)
+	}
+	w.keyFile = filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(w.keyFile, []byte(base64.RawURLEncoding.EncodeToString(w.key)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The test's namespace is that of an installation, too.
+	w.configMap(broker.StateName, nil)
 	w.admin = freePort(t)
 	w.controller()
 	return w
+}
+
+// configMap writes one of the installation.
+func (w *world) configMap(name string, data map[string]string) {
+	w.t.Helper()
+	cm := &corev1.ConfigMap{Data: data}
+	cm.Namespace, cm.Name = w.namespace, name
+	err := w.client.Create(w.t.Context(), cm.DeepCopy())
+	if apierrors.IsAlreadyExists(err) {
+		err = w.client.Update(w.t.Context(), cm)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func freePort(t *testing.T) string {
@@ -232,8 +262,8 @@ func (w *world) inBackground(f func(context.Context) error) (stop func()) {
 	return stop
 }
 
-// controller runs one for the test's namespace, until stop is called.
-func (w *world) controller() (stop func()) {
+// controller runs one for the test's namespace, until w.stop is called.
+func (w *world) controller() {
 	w.t.Helper()
 	ctrl.SetLogger(logr.FromSlogHandler(slog.DiscardHandler))
 	skip := true
@@ -253,76 +283,60 @@ func (w *world) controller() (stop func()) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	s := &reconcile.System{Reader: m.GetClient(), Namespace: system, Logger: w.logger}
+	keys, err := claimcheck.NewKeys(w.key)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	// The test's own pods stand for its dispatchers.
+	roll := reconcile.NewRoll(m.GetClient(), w.namespace, dispatcherLabels, w.admin, w.logger)
+	s := &reconcile.System{
+		Reader: m.GetClient(), Client: w.client, Namespace: w.namespace, Servers: w.servers, Keys: keys, Roll: roll,
+		Events: m.GetEventRecorder("sidestep"), Logger: w.logger,
+	}
+	s.Prepare()
 	r := &reconcile.Reconciler{
 		Client: m.GetClient(), Direct: m.GetAPIReader(),
-		Backend:  func(context.Context) (backend.Admin, error) { return w.backend, nil },
-		Settings: s.Settings, CACerts: s.CACerts,
-		// The test's own pods stand for its dispatchers.
-		Roll:       reconcile.NewRoll(m.GetClient(), w.namespace, dispatcherLabels, w.admin, w.logger),
-		Events:     m.GetEventRecorder("sidestep"),
+		Backend: s.Backend, Settings: s.Settings, CACerts: s.CACerts,
+		Roll: roll, Changed: s.Changed(), Events: s.Events,
 		Dispatcher: dispatcher, ClusterDomain: "cluster.local",
+	}
+	if err := m.Add(s); err != nil {
+		w.t.Fatal(err)
 	}
 	if err := r.SetupWithManager(m); err != nil {
 		w.t.Fatal(err)
 	}
-	return w.inBackground(m.Start)
+	w.stop = w.inBackground(func(ctx context.Context) error {
+		err := m.Start(ctx)
+		return errors.Join(err, s.Close(context.WithoutCancel(ctx)))
+	})
 }
 
 // dispatcher runs one, with a pod that says so. ip is a loopback address of its
 // own: all have the same port.
 func (w *world) dispatcher(name, ip string) *running {
 	w.t.Helper()
-	r, err := replica.New(replica.Config{
-		Backend: w.backend, Key: w.key, Logger: w.logger, Drain: 5 * time.Second,
-		Listen: ip + ":0", Admin: net.JoinHostPort(ip, w.admin),
+	d := &running{address: net.JoinHostPort(ip, freePort(w.t)), name: name, w: w}
+	d.kill = w.inBackground(func(ctx context.Context) error {
+		return serve.Run(ctx, serve.Config{
+			API: w.conf, Namespace: w.namespace, Channels: w.namespace, Dispatcher: dispatcher, ClusterDomain: "cluster.local",
+			Servers: w.servers, KeyFile: w.keyFile, SlipKeyFile: w.slipKey, Secrets: w.t.TempDir(),
+			Listen: d.address, Admin: net.JoinHostPort(ip, w.admin), Drain: 5 * time.Second, Logger: w.logger.With("dispatcher", name),
+		})
 	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	c, err := cache.New(w.conf, cache.Options{Scheme: scheme(w.t), DefaultNamespaces: map[string]cache.Config{w.namespace: {}}})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	roll := rollcall.NewRoll(table{r})
-	watcher := &watch.Watcher{
-		Cache: c, Applier: r.Dispatcher, Roll: roll, Logger: w.logger,
-		Options: watch.Options{ClusterDomain: "cluster.local", Dispatcher: dispatcher},
-	}
-	stopCache := w.inBackground(c.Start)
-	stopWatching := w.inBackground(watcher.Run)
-	stopServing := w.inBackground(func(ctx context.Context) error {
-		return r.Serve(ctx, func() error { return nil }, map[string]http.Handler{rollcall.Path: roll})
-	})
-	events, _, _ := r.Addresses()
-	d := &running{address: events, name: name, w: w}
-	d.kill = func() {
-		stopServing()
-		stopWatching()
-		stopCache()
-		r.Close()
-	}
-	w.t.Cleanup(d.kill)
-	await(w.t, "the dispatcher to be synced", func() error {
-		if !watcher.Synced() {
-			return fmt.Errorf("not yet")
+	await(w.t, "the dispatcher to be ready", func() error {
+		resp, err := http.Get("http://" + net.JoinHostPort(ip, w.admin) + "/readyz")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("answered %d", resp.StatusCode)
 		}
 		return nil
 	})
 	w.pod(name, ip)
 	return d
-}
-
-type table struct{ *replica.Replica }
-
-func (t table) Epoch() uint64    { return t.Dispatcher.Epoch() }
-func (t table) Observed() uint64 { return t.Dispatcher.Observed() }
-func (t table) Receiving(uid string) error {
-	s, ok := t.Dispatcher.State(uid)
-	if !ok {
-		return fmt.Errorf("is not in the table")
-	}
-	return s.Err
 }
 
 // running is a dispatcher.
@@ -368,9 +382,23 @@ func (w *world) gone(name string) {
 // post sends an event to a channel, and returns the status.
 func (d *running) post(channel, id string) int {
 	d.w.t.Helper()
-	req, err := http.NewRequestWithContext(d.w.t.Context(), http.MethodPost, "http://"+d.address+"/", strings.NewReader("x"))
+	return d.postData(channel, id, []byte("x"))
+}
+
+func (d *running) postData(channel, id string, data []byte) int {
+	d.w.t.Helper()
+	status, err := d.send(channel, id, data)
 	if err != nil {
 		d.w.t.Fatal(err)
+	}
+	return status
+}
+
+// send is postData for any goroutine.
+func (d *running) send(channel, id string, data []byte) (int, error) {
+	req, err := http.NewRequestWithContext(d.w.t.Context(), http.MethodPost, "http://"+d.address+"/", bytes.NewReader(data))
+	if err != nil {
+		return 0, err
 	}
 	req.Host = channel + "-kn-channel." + d.w.namespace + ".svc.cluster.local"
 	for k, v := range map[string]string{"Ce-Id": id, "Ce-Type": "t", "Ce-Source": "s", "Ce-Specversion": "1.0", "Content-Type": "text/plain"} {
@@ -378,10 +406,10 @@ func (d *running) post(channel, id string) int {
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		d.w.t.Fatal(err)
+		return 0, err
 	}
 	defer resp.Body.Close()
-	return resp.StatusCode
+	return resp.StatusCode, nil
 }
 
 // ledger is a subscriber that notes what it gets.
@@ -390,13 +418,18 @@ type ledger struct {
 
 	mu   sync.Mutex
 	ids  map[string]int
+	data map[string][]byte // the last, by id
 	fail bool
 }
 
 func newLedger(t *testing.T) *ledger {
 	t.Helper()
-	l := &ledger{ids: map[string]int{}}
+	l := &ledger{ids: map[string]int{}, data: map[string][]byte{}}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.fail {
@@ -404,6 +437,7 @@ func newLedger(t *testing.T) *ledger {
 			return
 		}
 		l.ids[r.Header.Get("Ce-Id")]++
+		l.data[r.Header.Get("Ce-Id")] = b
 	}))
 	t.Cleanup(s.Close)
 	l.url = s.URL
@@ -423,4 +457,26 @@ func (l *ledger) setFail(fail bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.fail = fail
+}
+
+// again counts the deliveries beyond each event's first.
+func (l *ledger) again() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, times := range l.ids {
+		n += times - 1
+	}
+	return n
+}
+
+func (l *ledger) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.ids)
+}
+
+func (l *ledger) dataOf(id string) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.data[id]
 }

@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"maps"
 	"net/url"
 	"strings"
 
@@ -78,4 +79,16 @@ func (f *Found) ByReference(address string) bool {
 	}
 	u, err := url.Parse(address)
 	return err == nil && f.references[strings.ToLower(u.Hostname())]
+}
+
+// SameReferences tells whether both say the same of who takes payloads by reference.
+func (f *Found) SameReferences(g *Found) bool {
+	var a, b map[string]bool
+	if f != nil {
+		a = f.references
+	}
+	if g != nil {
+		b = g.references
+	}
+	return maps.Equal(a, b)
 }

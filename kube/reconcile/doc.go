@@ -7,7 +7,10 @@
 //	                      |-- service, addresses (pure): how it is reached
 //	                      |-- sink: where its dead letters go
 //	                      |-- Roll: what every dispatcher knows of it
+//	                      |-- move: a step of the log to the backend that it belongs on
 //	                      '-- status: written here alone, once or twice
+//
+//	config-sidestep --> System --> sidestep-state: what is in effect, for everybody
 //
 // # In which order
 //
@@ -22,5 +25,5 @@
 //
 // # Goroutines
 //
-// The manager's workers, and Roll.Start.
+// The manager's workers, Roll.Start, and System.Start with a sweeper of payloads.
 package reconcile

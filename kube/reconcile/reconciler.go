@@ -8,19 +8,20 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
-	"knative.dev/eventing/pkg/apis/feature"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/channel/backend/swapbackend"
 	"github.com/sidestep-dev/sidestep/kube/api/v1alpha1"
-	"github.com/sidestep-dev/sidestep/sequence/manifest"
 )
 
 const (
@@ -39,27 +40,21 @@ const (
 	adminTimeout = 30 * time.Second
 )
 
-// Settings are what ConfigMaps say, as far as they can be used.
-type Settings struct {
-	Config manifest.Config
-	// Problem is what in config-sidestep cannot be used, or nil.
-	Problem  error
-	Features feature.Flags
-}
-
 // Reconciler makes true what SidestepChannels ask for. Its fields are not changed
 // once it runs.
 type Reconciler struct {
 	// Client reads from a cache; Direct reads from the API server.
 	Client client.Client
 	Direct client.Reader
-	// Backend is that of config-sidestep, once it can be reached.
-	Backend func(ctx context.Context) (backend.Admin, error)
+	// Backend is made of those in effect, once there are some.
+	Backend func(ctx context.Context) (*swapbackend.Backend, error)
 	// Settings in effect.
 	Settings func(ctx context.Context) (Settings, error)
 	// CACerts of the dispatchers' certificate, nil where there is none.
 	CACerts func(ctx context.Context) (*string, error)
 	Roll    *Roll
+	// Changed has all channels looked at; nil: never.
+	Changed <-chan event.TypedGenericEvent[*corev1.ConfigMap]
 	Events  events.EventRecorder
 	// Dispatcher is the host name of the dispatchers' Service.
 	Dispatcher, ClusterDomain string
@@ -89,7 +84,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	} else {
 		err = w.keep(ctx)
 	}
-	if apierrors.IsConflict(err) {
+	if apierrors.IsConflict(err) || errors.Is(err, errBehind) {
 		// The cache is behind; what is newer is on its way.
 		log.FromContext(ctx).V(1).Info("the object has changed meanwhile", "error", err.Error())
 		return ctrl.Result{RequeueAfter: 20 * time.Millisecond}, nil
@@ -135,7 +130,7 @@ type work struct {
 	stored   *v1alpha1.SidestepChannel
 	settings *Settings
 	now      time.Time
-	admin    backend.Admin
+	admin    *swapbackend.Backend
 	// again is when the channel has to be looked at next, 0 for never.
 	again time.Duration
 }
@@ -161,7 +156,7 @@ func (w *work) keep(ctx context.Context) error {
 	w.c.Status.ObservedGeneration = w.c.Generation
 	w.configured()
 	err := w.store(ctx)
-	if apierrors.IsConflict(err) {
+	if apierrors.IsConflict(err) || errors.Is(err, errBehind) {
 		return err
 	}
 	err = errors.Join(err, w.reach(ctx), w.deadLetterSink(ctx), w.policies(ctx))
@@ -215,7 +210,7 @@ func (w *work) save(ctx context.Context) error {
 func (w *work) configured() {
 	if p := w.settings.Problem; p != nil {
 		w.c.Conditions().MarkFalse(v1alpha1.ConditionConfigured, "ConfigRefused",
-			"config-sidestep cannot be used, the last one that could is in effect: %v", p)
+			"config-sidestep cannot be put into effect, the last one that could be is: %v", p)
 		return
 	}
 	_ = w.c.Conditions().ClearCondition(v1alpha1.ConditionConfigured)
@@ -231,19 +226,18 @@ func (w *work) store(ctx context.Context) (err error) {
 		}
 		manage.MarkFalse(v1alpha1.ConditionBackendReady, reasonOf(err), "%v", err)
 	}()
-	if w.admin, err = w.Backend(ctx); err != nil {
+	if err := w.locate(ctx); err != nil {
 		return err
 	}
-	name := w.settings.Config.Backend
-	if w.c.Status.Backend == "" {
+	if w.c.Status.Backend == "" || w.c.Status.Place == nil {
 		if _, err := w.admin.EnsureLog(ctx, w.description()); err != nil {
 			return err
 		}
-		w.c.Status.Backend = name
+		w.setPlace(w.place())
 	}
 	next, changed := positions(w.c, w.now)
 	w.c.Status.Positions = next
-	if changed {
+	if w.endEarlyDeletion() || changed {
 		// Before a group is made, and before one is believed to be needed no
 		// more: it is to be found again whatever happens.
 		if err := w.save(ctx); err != nil {
@@ -256,6 +250,9 @@ func (w *work) store(ctx context.Context) (err error) {
 	if err := w.retire(ctx); err != nil {
 		return err
 	}
+	if err := w.move(ctx); err != nil {
+		return err
+	}
 	return w.lags(ctx)
 }
 
@@ -264,16 +261,16 @@ func (w *work) description() backend.Log {
 }
 
 func (w *work) makeGroups(ctx context.Context) error {
-	made := false
+	made, may := false, w.mayMakeGroups()
 	for i := range w.c.Status.Positions {
 		p := &w.c.Status.Positions[i]
-		if p.State != v1alpha1.Pending {
+		if p.State != v1alpha1.Pending || !may {
 			continue
 		}
 		err := w.admin.EnsureGroup(ctx, w.log(), backend.Group{Name: string(p.Subscriber.UID)})
 		if errors.Is(err, backend.ErrNotFound) {
 			// Somebody has removed the log beneath us.
-			w.c.Status.Backend = ""
+			w.c.Status.Backend, w.c.Status.Place = "", nil
 		}
 		if err != nil {
 			return err
@@ -300,7 +297,7 @@ func (w *work) retire(ctx context.Context) error {
 		}
 		left[ps[i].Subscriber.UID] = lag.Records
 	}
-	if age(ps, left, w.now, w.settings.Config.Dispatch.DrainOnDelete) {
+	if age(ps, left, w.now, w.settings.State.Config.Dispatch.DrainOnDelete) {
 		if err := w.save(ctx); err != nil {
 			return err
 		}

@@ -21,8 +21,7 @@ func (w *work) remove(ctx context.Context) error {
 		w.forget(w.key())
 		return nil
 	}
-	var err error
-	if w.admin, err = w.Backend(ctx); err != nil {
+	if err := w.locate(ctx); err != nil {
 		w.c.Conditions().MarkFalse(v1alpha1.ConditionDrained, reasonOf(err), "the log cannot be removed: %v", err)
 		return errors.Join(err, w.save(ctx))
 	}
@@ -57,7 +56,7 @@ func (w *work) remove(ctx context.Context) error {
 // drain tells whether the channel has drained, or had its time, and has then left
 // the tables.
 func (w *work) drain(ctx context.Context) (bool, error) {
-	until := w.c.DeletionTimestamp.Add(w.settings.Config.Dispatch.DrainOnDelete)
+	until := w.c.DeletionTimestamp.Add(w.settings.State.Config.Dispatch.DrainOnDelete)
 	manage := w.c.Conditions()
 	// In this order: once nothing comes in any more, what is counted is all
 	// there will be.

@@ -36,6 +36,12 @@ type want struct {
 	subscriptions map[types.UID]int64
 	// without are subscriptions that none is to know any more.
 	without []types.UID
+	// place is where every one has to be with the log, nil for wherever it is; and uses
+	// the ID of a backend that it has to have opened, "" for none.
+	place *rollcall.Place
+	uses  string
+	// shared: none may delete a payload early any more.
+	shared bool
 }
 
 // finding is what dispatchers say about a want. Texts are for users.
@@ -46,6 +52,9 @@ type finding struct {
 	// unclosed which of them may still take events for it, and present which
 	// still works with it.
 	unknown, unclosed, present string
+	// elsewhere is which of them is not where want.place says, or does not use want.uses;
+	// alone which may still delete payloads early; "" for none.
+	elsewhere, alone string
 	// missing is why a subscription is not delivered to, by UID; none for those
 	// that are.
 	missing map[types.UID]string
@@ -71,7 +80,7 @@ func (w *want) look(key string, replies []reply) finding {
 	for i := range replies {
 		r := &replies[i]
 		if r.err != nil {
-			for _, to := range []*string{&f.unknown, &f.unclosed, &f.present} {
+			for _, to := range []*string{&f.unknown, &f.unclosed, &f.present, &f.elsewhere, &f.alone} {
 				note(to, r, "does not answer")
 			}
 			for uid := range w.subscriptions {
@@ -90,6 +99,19 @@ func (w *want) look(key string, replies []reply) finding {
 		}
 		if !r.answer.Without(key, string(w.uid), "") {
 			note(&f.present, r, "works with it still")
+		}
+		if w.place != nil {
+			if why := r.answer.At(key, string(w.uid), *w.place); why != "" {
+				note(&f.elsewhere, r, why)
+			}
+		}
+		if w.uses != "" {
+			if why := r.answer.Uses(w.uses); why != "" {
+				note(&f.elsewhere, r, why)
+			}
+		}
+		if w.shared && !r.answer.Shares(key, string(w.uid)) {
+			note(&f.alone, r, "has yet to learn that there will be another subscription")
 		}
 		for uid, generation := range w.subscriptions {
 			if why := r.answer.Has(key, string(w.uid), string(uid), generation); why != "" && f.missing[uid] == "" {
@@ -264,6 +286,18 @@ func (r *Roll) ask(ctx context.Context, replicas []replica, keys []types.Namespa
 	}
 	asking.Wait()
 	return replies
+}
+
+// storing tells whether a dispatcher may write to a payload store. One that does not
+// answer may.
+func (r *Roll) storing(ctx context.Context, store string) (bool, error) {
+	replicas, err := r.replicas(ctx)
+	if err != nil {
+		return true, fmt.Errorf("list dispatchers: %w", err)
+	}
+	return slices.ContainsFunc(r.ask(ctx, replicas, nil), func(a reply) bool {
+		return a.err != nil || a.answer.Stores(store)
+	}), nil
 }
 
 // none tells whether there is no dispatcher at all.

@@ -23,6 +23,19 @@ const (
 	SigningKey    = "key"
 )
 
+// ReadKey is the key that signs internal headers.
+func ReadKey(ctx context.Context, c client.Client, namespace string) ([]byte, error) {
+	secret := new(corev1.Secret)
+	if err := c.Get(ctx, types.NamespacedName{Namespace: namespace, Name: SigningSecret}, secret); err != nil {
+		return nil, fmt.Errorf("look at Secret %s: %w", SigningSecret, err)
+	}
+	key, err := base64.RawURLEncoding.DecodeString(string(secret.Data[SigningKey]))
+	if err != nil {
+		return nil, fmt.Errorf("key %s of Secret %s: want base64url without padding", SigningKey, SigningSecret)
+	}
+	return key, nil
+}
+
 // FillSecrets puts content into those of the shared secrets that are empty, as they
 // are when they have just been installed.
 func FillSecrets(ctx context.Context, c client.Client, namespace string) error {

@@ -2,19 +2,15 @@ package reconcile
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
-	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"knative.dev/eventing/pkg/apis/feature"
 	"knative.dev/eventing/pkg/eventingtls"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/channel/backend/swapbackend"
 	"github.com/sidestep-dev/sidestep/kube/broker"
 	"github.com/sidestep-dev/sidestep/kube/watch"
 )
@@ -22,28 +18,18 @@ import (
 // ServerTLS is the Secret with the certificate of the dispatchers.
 const ServerTLS = "sidestep-dispatcher-server-tls"
 
-// System is what is read of the system namespace, and the backend that is named
-// there. Its methods may be called from any goroutine.
-type System struct {
-	Reader    client.Reader
-	Namespace string
-	// Store says how the store that comes with Sidestep is reached.
-	Store  broker.Store
-	Logger *slog.Logger
-
-	mu       sync.Mutex // guards what follows
-	source   *corev1.ConfigMap
-	settings Settings // the last, with a Config that could be used
-	open     backend.Backend
+// Settings are what ConfigMaps say, as far as they can be used.
+type Settings struct {
+	// State is what of config-sidestep is in effect.
+	State *broker.State
+	// Problem is why it is not the present one, or nil.
+	Problem  error
+	Features feature.Flags
 }
 
-// Settings are those in effect: a config-sidestep that cannot be used leaves the
-// one before.
+// Settings are those in effect: a config-sidestep that cannot be used, or names what
+// cannot be reached, leaves the one before.
 func (s *System) Settings(ctx context.Context) (Settings, error) {
-	config, err := s.configMap(ctx, watch.ConfigName)
-	if err != nil {
-		return Settings{}, err
-	}
 	features, err := s.configMap(ctx, watch.FeaturesName)
 	if err != nil {
 		return Settings{}, err
@@ -58,30 +44,7 @@ func (s *System) Settings(ctx context.Context) (Settings, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.settings.Config.Backend == "" || version(config) != version(s.source) {
-		s.read(config)
-	}
-	s.settings.Features = flags
-	return s.settings, nil
-}
-
-func version(cm *corev1.ConfigMap) string {
-	if cm == nil {
-		return ""
-	}
-	return string(cm.UID) + "/" + cm.ResourceVersion
-}
-
-// read is called with s.mu held.
-func (s *System) read(config *corev1.ConfigMap) {
-	s.source = config
-	c, err := watch.Config(config)
-	if err != nil {
-		s.Logger.Error("config-sidestep cannot be used; going on with the last one that could", "error", err)
-		s.settings.Problem = err
-		return
-	}
-	s.settings.Config, s.settings.Problem = c, nil
+	return Settings{State: s.state, Problem: s.problem, Features: flags}, nil
 }
 
 // configMap is nil if there is none.
@@ -112,32 +75,16 @@ func (s *System) CACerts(ctx context.Context) (*string, error) {
 	return &text, nil
 }
 
-// Backend is that of the settings at the first call that succeeds; the error wraps
-// backend.ErrUnavailable while it cannot be reached.
-func (s *System) Backend(ctx context.Context) (backend.Admin, error) {
+// Backend is made of those in effect; there is an error until some are.
+func (s *System) Backend(context.Context) (*swapbackend.Backend, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.open != nil {
-		return s.open, nil
-	}
-	if s.settings.Config.Backend == "" {
+	switch {
+	case !s.state.Empty():
+		return s.pool.Swap, nil
+	case s.problem != nil:
 		// To guess which one is meant would put events where nobody looks.
-		return nil, fmt.Errorf("config-sidestep cannot be used: %w", s.settings.Problem)
+		return nil, s.problem
 	}
-	b, err := broker.Open(ctx, s.settings.Config, s.Store, s.Logger)
-	if err != nil {
-		return nil, err
-	}
-	s.open = b
-	return b, nil
-}
-
-// Close closes the backend.
-func (s *System) Close(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.open == nil {
-		return nil
-	}
-	return errors.Join(s.open.Close(ctx))
+	return nil, errStarting
 }

@@ -26,7 +26,7 @@ func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
 	if err := m.Add(r.Roll); err != nil {
 		return err
 	}
-	return ctrl.NewControllerManagedBy(m).
+	b := ctrl.NewControllerManagedBy(m).
 		Named("sidestepchannel").
 		For(&v1alpha1.SidestepChannel{}).
 		Owns(&corev1.Service{}).
@@ -38,8 +38,12 @@ func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
 			handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, c *v1alpha1.SidestepChannel) []ctrlreconcile.Request {
 				return []ctrlreconcile.Request{{NamespacedName: client.ObjectKeyFromObject(c)}}
 			}))).
-		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
-		Complete(r)
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers})
+	if r.Changed != nil {
+		b = b.WatchesRawSource(source.Channel(r.Changed,
+			handler.TypedEnqueueRequestsFromMapFunc(func(ctx context.Context, _ *corev1.ConfigMap) []ctrlreconcile.Request { return r.list(ctx) })))
+	}
+	return b.Complete(r)
 }
 
 // everything is every channel: what they have in common has changed.

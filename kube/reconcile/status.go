@@ -147,6 +147,8 @@ func (w *work) want() want {
 		case v1alpha1.Pending, v1alpha1.Draining, v1alpha1.Held:
 		}
 	}
+	out.shared = w.c.Status.EarlyDeletion == v1alpha1.EarlyEnding
+	w.wantPlace(&out)
 	return out
 }
 
@@ -189,6 +191,9 @@ func (w *work) attend(ctx context.Context) {
 	w.subscribers(was, f)
 	if known && !w.waits(nil) {
 		w.Roll.Done(w.key())
+		if alone(status.Positions) && len(status.Subscribers) == 1 && status.Subscribers[0].Ready == corev1.ConditionTrue {
+			status.EarlyDeletion = v1alpha1.EarlyAllowed
+		}
 	}
 }
 
@@ -209,7 +214,7 @@ func (w *work) waits(was map[types.UID]eventingduckv1.SubscriberStatus) bool {
 			return true
 		}
 	}
-	return false
+	return w.moves() || w.c.Status.EarlyDeletion == v1alpha1.EarlyEnding
 }
 
 func (w *work) address(ctx context.Context, known bool) {
@@ -262,6 +267,8 @@ func subscriberStatus(
 	switch {
 	case bad != nil:
 		s.Ready, s.Message = corev1.ConditionFalse, bad.Error()
+	case p != nil && p.State == v1alpha1.Pending && f != nil && f.alone != "":
+		s.Message = f.alone
 	case p == nil || p.State != v1alpha1.Active:
 		s.Message = "its position in the log is being made"
 	case was.Ready == corev1.ConditionTrue && was.ObservedGeneration == spec.Generation:

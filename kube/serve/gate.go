@@ -49,7 +49,11 @@ type gate struct {
 	policies policylisters.EventPolicyLister
 	bundles  corev1listers.ConfigMapNamespaceLister
 	tokens   *auth.OIDCTokenProvider
-	logger   *slog.Logger
+	// verify tells whether a token is of the subject and for the audience.
+	verify func(ctx context.Context, flags feature.Flags, audience, subject, authorization string) error
+	logger *slog.Logger
+
+	known tokens
 
 	// ctx has what Knative's code takes from one: the REST config, the client
 	// and a logger.
@@ -86,7 +90,7 @@ func newGate(ctx context.Context, p *process) (*gate, error) {
 	ctx = logging.WithLogger(ctx, zap.NewNop().Sugar())
 	ctx = injection.WithConfig(ctx, p.API)
 	ctx = context.WithValue(ctx, kubeclient.Key{}, kube)
-	return &gate{
+	g := &gate{
 		features: p.watcher.Features,
 		object:   p.watcher.Channel,
 		policies: policylisters.NewEventPolicyLister(policies),
@@ -94,7 +98,9 @@ func newGate(ctx context.Context, p *process) (*gate, error) {
 		tokens:   auth.NewOIDCTokenProvider(ctx),
 		logger:   p.Logger,
 		ctx:      ctx,
-	}, nil
+	}
+	g.verify = g.verifyToken
+	return g, nil
 }
 
 // token is egress.Config.Token.
@@ -132,24 +138,39 @@ func (g *gate) authenticate(
 	if object == nil {
 		return nil, ingress.Refuse(http.StatusNotFound, "the channel is being removed")
 	}
-	v := g.ready()
-	if v == nil {
-		return nil, errors.New("the keys that tokens are signed with are not known yet")
-	}
-	subject, err := subjectOf(authorization)
+	subject, expires, err := subjectOf(authorization)
 	if err != nil {
 		return nil, ingress.Refuse(http.StatusUnauthorized, err.Error())
 	}
-	req := (&http.Request{Method: http.MethodPost, Header: http.Header{}, Body: http.NoBody}).WithContext(ctx)
-	req.Header.Set(auth.AuthHeaderKey, authorization)
 	audience := auth.GetAudience(object.GetGroupVersionKind(), object.ObjectMeta)
-	// The verifier's own way to say whose token it is: it is the subject's if
-	// the request is found to be from it.
-	if err := v.VerifyRequestFromSubject(ctx, flags, &audience, subject, req, discard{}); err != nil {
-		g.logger.Debug("a token is refused", "channel", watch.Key(c.Namespace, c.Name), "error", err)
-		return nil, ingress.Refuse(http.StatusUnauthorized, "the token cannot be verified for the audience "+audience)
+	key := keyOf(audience, authorization)
+	if !g.known.has(key) {
+		err := g.verify(ctx, flags, audience, subject, authorization)
+		if errors.Is(err, errNoKeys) {
+			return nil, err
+		}
+		if err != nil {
+			g.logger.Debug("a token is refused", "channel", watch.Key(c.Namespace, c.Name), "error", err)
+			return nil, ingress.Refuse(http.StatusUnauthorized, "the token cannot be verified for the audience "+audience)
+		}
+		g.known.add(key, expires)
 	}
 	return g.authorize(flags, object, subject)
+}
+
+var errNoKeys = errors.New("the keys that tokens are signed with are not known yet")
+
+// verifyToken is gate.verify.
+func (g *gate) verifyToken(ctx context.Context, flags feature.Flags, audience, subject, authorization string) error {
+	v := g.ready()
+	if v == nil {
+		return errNoKeys
+	}
+	req := (&http.Request{Method: http.MethodPost, Header: http.Header{}, Body: http.NoBody}).WithContext(ctx)
+	req.Header.Set(auth.AuthHeaderKey, authorization)
+	// The verifier's own way to say whose token it is: it is the subject's if
+	// the request is found to be from it.
+	return v.VerifyRequestFromSubject(ctx, flags, &audience, subject, req, discard{})
 }
 
 // authorize applies the policies of a channel, as Knative's Verifier does; some

@@ -6,17 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	eventingv1alpha1 "knative.dev/eventing/pkg/apis/eventing/v1alpha1"
@@ -24,23 +24,21 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sidestep-dev/sidestep/channel"
-	"github.com/sidestep-dev/sidestep/channel/backend"
 	"github.com/sidestep-dev/sidestep/channel/egress"
+	"github.com/sidestep-dev/sidestep/claimcheck"
 	"github.com/sidestep-dev/sidestep/internal/replica"
 	"github.com/sidestep-dev/sidestep/internal/rollcall"
+	"github.com/sidestep-dev/sidestep/internal/telemetry"
 	"github.com/sidestep-dev/sidestep/kube/api/v1alpha1"
 	"github.com/sidestep-dev/sidestep/kube/broker"
+	"github.com/sidestep-dev/sidestep/kube/pods"
+	"github.com/sidestep-dev/sidestep/kube/secrets"
 	"github.com/sidestep-dev/sidestep/kube/watch"
-	"github.com/sidestep-dev/sidestep/sequence/manifest"
 )
-
-// configPoll is how often a config-sidestep that cannot be used is looked at again
-// before the start.
-const configPoll = 2 * time.Second
 
 const (
 	closeTimeout = 5 * time.Second
-	minKey       = 16
+	minKey       = 32
 )
 
 // Config of a dispatcher process.
@@ -49,14 +47,23 @@ type Config struct {
 	API *rest.Config
 	// Namespace of the installation.
 	Namespace string
+	// Channels are those of this namespace alone; "": all.
+	Channels string
 	// Dispatcher is the host name of the dispatchers' Service; ClusterDomain
 	// ends the host names of all Services.
 	Dispatcher, ClusterDomain string
 	// Store says how the store that comes with Sidestep is reached.
 	Store broker.Store
+	// Servers, if set, opens what config-sidestep names in another way.
+	Servers Servers
 	// KeyFile holds the key that signs internal headers, the same for all
 	// dispatchers, as it is in the Secret: base64 without padding.
 	KeyFile string
+	// Secrets is a folder in memory for the Secrets that config-sidestep names.
+	Secrets string
+	// SlipKeyFile holds the key that slips are signed with, in PEM; "": no chain runs in
+	// a pod.
+	SlipKeyFile string
 	// TLSSecret is the name of the Secret with the certificate.
 	TLSSecret string
 	// Listen, ListenTLS and Admin are addresses; ListenTLS "" for none.
@@ -69,15 +76,16 @@ type Config struct {
 // process is a running dispatcher.
 type process struct {
 	Config
-	cache    cache.Cache
-	settings manifest.Config
-	gate     *gate
-	watcher  *watch.Watcher
+	cache      cache.Cache
+	stocks     *stocks
+	gate       *gate
+	watcher    *watch.Watcher
+	colocation colocation
 }
 
 // Run serves until ctx ends, and then stops in order.
 func Run(ctx context.Context, c Config) (err error) {
-	p := &process{Config: c}
+	p := &process{Config: c, colocation: colocation{keyFile: c.SlipKeyFile}}
 	key, err := readKey(c.KeyFile)
 	if err != nil {
 		return err
@@ -89,30 +97,31 @@ func Run(ctx context.Context, c Config) (err error) {
 	if p.cache, err = newCache(c); err != nil {
 		return err
 	}
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	running.Go(func() { failed <- p.cache.Start(work) })
 	if !p.cache.WaitForCacheSync(ctx) {
 		return ctx.Err()
 	}
-	if p.settings, err = p.waitForConfig(ctx); err != nil {
-		return unlessStopped(ctx, err)
-	}
-	b, err := broker.Wait(ctx, p.settings, c.Store, c.Logger)
-	if err != nil {
-		return unlessStopped(ctx, err)
-	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-		defer cancel()
-		err = errors.Join(err, b.Close(ctx))
-	}()
 	p.watcher = &watch.Watcher{
-		Cache:   p.cache,
-		Options: watch.Options{ClusterDomain: c.ClusterDomain, Dispatcher: c.Dispatcher},
-		Logger:  c.Logger,
+		Cache: p.cache,
+		Options: watch.Options{
+			ClusterDomain: c.ClusterDomain, Dispatcher: c.Dispatcher, ByReference: p.colocation.byReference,
+		},
+		ShortCircuit: func() channel.ShortCircuit { return p.stocks.now().Config.Dispatch.ShortCircuit },
+		Logger:       c.Logger,
 	}
 	if p.gate, err = newGate(work, p); err != nil {
 		return err
+	}
+	registry := prometheus.NewRegistry()
+	mirror, err := p.openStocks(ctx, key, registry)
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		err = errors.Join(err, p.stocks.close(ctx))
+	}()
+	if err != nil {
+		return unlessStopped(ctx, err)
 	}
 	tracer := p.tracer(work)
 	defer func() {
@@ -120,14 +129,23 @@ func Run(ctx context.Context, c Config) (err error) {
 		defer cancel()
 		err = errors.Join(err, tracer.Shutdown(ctx))
 	}()
-	r, err := p.replica(work, b, key, tracer.Engine())
+	r, err := p.replica(work, registry)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
+	engine, err := p.engine(key, tracer.Engine())
+	if err == nil {
+		err = r.Open(engine)
+	}
+	if err != nil {
+		return err
+	}
 	roll := rollcall.NewRoll(table{r.Dispatcher})
-	p.watcher.Applier, p.watcher.Roll, p.watcher.Trust = r.Dispatcher, roll, r.Forget
+	roll.Stocks = p.stocks
+	p.watcher.Applier, p.watcher.Roll, p.watcher.Trust, p.watcher.Places = r.Dispatcher, roll, r.Forget, p.stocks.pool.Swap
 	running.Go(func() { failed <- p.watcher.Run(work) })
+	running.Go(func() { failed <- p.podsWatcher(r, p.watcher.Mark).Run(work) })
 	serving, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	running.Go(func() {
@@ -137,7 +155,14 @@ func Run(ctx context.Context, c Config) (err error) {
 		case <-work.Done():
 		}
 	})
-	err = r.Serve(serving, p.ready, map[string]http.Handler{rollcall.Path: roll})
+	err = r.Serve(serving, replica.Life{
+		Ready: p.ready, Handlers: map[string]http.Handler{rollcall.Path: roll},
+		Run: []func(context.Context){
+			mirror.Run,
+			func(ctx context.Context) { p.stocks.run(ctx, func() { p.changed(r) }) },
+			func(ctx context.Context) { p.renewSlipKey(ctx, r) },
+		},
+	})
 	if ctx.Err() == nil && err == nil {
 		err = context.Cause(serving) // one of ours ended by itself
 	}
@@ -149,6 +174,14 @@ func unlessStopped(ctx context.Context, err error) error {
 		return nil
 	}
 	return err
+}
+
+// changed has a replica go by what the state says now.
+func (p *process) changed(r *replica.Replica) {
+	if err := r.SetRouting(p.stocks.now().Config.Dispatch.Routing); err != nil {
+		p.Logger.Error("pods are chosen as before", "error", err)
+	}
+	p.watcher.Mark()
 }
 
 var errNotSynced = errors.New("the table is not complete yet")
@@ -199,55 +232,48 @@ func newCache(c Config) (cache.Cache, error) {
 	here := func(of cache.Config) cache.ByObject {
 		return cache.ByObject{Namespaces: map[string]cache.Config{c.Namespace: of}}
 	}
+	var channels cache.ByObject
+	if c.Channels != "" {
+		channels.Namespaces = map[string]cache.Config{c.Channels: {}}
+	}
+	objects := map[client.Object]cache.ByObject{
+		&v1alpha1.SidestepChannel{}: channels,
+		&corev1.ConfigMap{}:         here(cache.Config{}),
+		&corev1.Secret{}:            here(cache.Config{FieldSelector: fields.OneTermEqualSelector("metadata.name", c.TLSSecret)}),
+	}
+	maps.Copy(objects, pods.ByObject())
 	return cache.New(c.API, cache.Options{
 		Scheme:           scheme,
 		DefaultTransform: cache.TransformStripManagedFields(),
-		ByObject: map[client.Object]cache.ByObject{
-			&corev1.ConfigMap{}: here(cache.Config{}),
-			&corev1.Secret{}:    here(cache.Config{FieldSelector: fields.OneTermEqualSelector("metadata.name", c.TLSSecret)}),
-		},
+		ByObject:         objects,
 	})
 }
 
-// waitForConfig reads config-sidestep. One that cannot be used is waited for until
-// it can: to guess which backend is meant would put events where nobody looks.
-func (p *process) waitForConfig(ctx context.Context) (manifest.Config, error) {
-	for {
-		cm := new(corev1.ConfigMap)
-		err := p.cache.Get(ctx, types.NamespacedName{Namespace: p.Namespace, Name: watch.ConfigName}, cm)
-		if apierrors.IsNotFound(err) {
-			cm, err = nil, nil
-		}
-		if err != nil {
-			return manifest.Config{}, fmt.Errorf("read %s: %w", watch.ConfigName, err)
-		}
-		c, err := watch.Config(cm)
-		if err == nil {
-			return c, nil
-		}
-		p.Logger.Error("config-sidestep cannot be used; waiting until it can", "error", err)
-		select {
-		case <-time.After(configPoll):
-		case <-ctx.Done():
-			return c, err
-		}
+// openStocks opens the backends and payload stores that are in effect.
+func (p *process) openStocks(ctx context.Context, key []byte, registry prometheus.Registerer) (*secrets.Mirror, error) {
+	direct, err := client.New(p.API, client.Options{Scheme: clientgoscheme.Scheme})
+	mirror := &secrets.Mirror{Reader: direct, Namespace: p.Namespace, Dir: p.Secrets, Logger: p.Logger}
+	servers := p.Servers
+	if servers == nil {
+		servers = &broker.Servers{Store: p.Store, Secrets: mirror, Logger: p.Logger}
 	}
+	p.stocks = newStocks(p.cache, p.Namespace, servers, p.Logger)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := claimcheck.NewKeys(key)
+	if err != nil {
+		return nil, err
+	}
+	return mirror, p.stocks.open(ctx, keys, telemetry.NewClaims(registry))
 }
 
-func (p *process) replica(ctx context.Context, b backend.Backend, key []byte, t channel.Tracer) (*replica.Replica, error) {
-	d := p.settings.Dispatch
+func (p *process) replica(ctx context.Context, registry *prometheus.Registry) (*replica.Replica, error) {
 	c := replica.Config{
-		Backend:         b,
-		Key:             key,
-		Egress:          egress.Config{Token: p.gate.token, TLS: p.gate.clientTLS},
-		Tracer:          t,
-		Window:          d.MaxInFlight,
-		ByteBudget:      d.ByteBudget,
-		CheckpointAfter: d.CheckpointAfter,
-		Listen:          p.Listen, ListenTLS: p.ListenTLS, Admin: p.Admin,
-		Admit: p.gate.admit(false), AdmitTLS: p.gate.admit(true),
+		Listen: p.Listen, ListenTLS: p.ListenTLS, Admin: p.Admin,
 		Linger: p.Linger, Drain: p.Drain,
-		Logger: p.Logger,
+		Registry: registry,
+		Logger:   p.Logger,
 	}
 	if p.ListenTLS != "" {
 		t, err := p.serverTLS(ctx)
@@ -257,4 +283,32 @@ func (p *process) replica(ctx context.Context, b backend.Backend, key []byte, t 
 		c.TLS = t
 	}
 	return replica.New(c)
+}
+
+func (p *process) engine(key []byte, tracer channel.Tracer) (replica.Engine, error) {
+	c := p.stocks.now().Config
+	base := "http://" + p.Dispatcher
+	if p.watcher.Features().IsStrictTransportEncryption() {
+		base = "https://" + p.Dispatcher
+	}
+	payloads, err := p.stocks.payloads(base)
+	if err != nil {
+		return replica.Engine{}, err
+	}
+	slips, err := p.colocation.key()
+	if err != nil {
+		return replica.Engine{}, err
+	}
+	return replica.Engine{
+		Backend: p.stocks.pool.Swap, Key: key,
+		Claims: payloads, Links: p.stocks.stores.Room().Handler(),
+		SlipKey: slips, Routing: c.Dispatch.Routing,
+		Egress:             egress.Config{Token: p.gate.token, TLS: p.gate.clientTLS},
+		MaxStructuredBytes: int(c.ClaimCheck.MaxStructuredBytes),
+		Window:             c.Dispatch.MaxInFlight,
+		ByteBudget:         c.Dispatch.ByteBudget,
+		CheckpointAfter:    c.Dispatch.CheckpointAfter,
+		Tracer:             tracer,
+		Admit:              p.gate.admit(false), AdmitTLS: p.gate.admit(true),
+	}, nil
 }

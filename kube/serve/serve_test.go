@@ -53,7 +53,7 @@ func TestWhoATokenSaysItIsOf(t *testing.T) {
 		{claims(`{"sub":"system:serviceaccount:n:s"}`), "system:serviceaccount:n:s", nil},
 	}
 	for _, tt := range tests {
-		if got, err := subjectOf(tt.authorization); got != tt.subject || !errors.Is(err, tt.err) {
+		if got, _, err := subjectOf(tt.authorization); got != tt.subject || !errors.Is(err, tt.err) {
 			t.Errorf("%q: %q, %v", tt.authorization, got, err)
 		}
 	}
@@ -62,7 +62,7 @@ func TestWhoATokenSaysItIsOf(t *testing.T) {
 func FuzzSubject(f *testing.F) {
 	f.Add("Bearer a.e30.c")
 	f.Fuzz(func(t *testing.T, s string) {
-		if got, err := subjectOf(s); (got == "") != (err != nil) {
+		if got, _, err := subjectOf(s); (got == "") != (err != nil) {
 			t.Errorf("%q: %q, %v", s, got, err)
 		}
 	})

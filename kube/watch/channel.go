@@ -24,6 +24,9 @@ type Options struct {
 	// Dispatcher is the host name of the dispatchers' Service, under which
 	// channels have paths.
 	Dispatcher string
+	// ByReference tells whether a subscriber takes large payloads by reference, by its
+	// URL; nil: none does.
+	ByReference func(url string) bool
 	// ShortCircuit is for channels that do not say.
 	ShortCircuit channel.ShortCircuit
 	// Admits tells whether what a subscription sends to a channel would be let
@@ -85,14 +88,14 @@ func (b *builder) channel(c *v1alpha1.SidestepChannel) (*channel.Channel, rollca
 		Ordered:      c.Spec.Ordering == v1alpha1.PerKey,
 		ShortCircuit: b.shortCircuit(c),
 		Draining:     !c.DeletionTimestamp.IsZero(),
-		// A group is made before any table has its subscription.
-		Shared: true,
+		// A group may be made before any table has its subscription.
+		Shared: c.Status.EarlyDeletion != v1alpha1.EarlyAllowed,
 	}
 	if a := c.Status.Address; a != nil && a.URL != nil {
 		out.URL = a.URL.String()
 	}
 	entry := rollcall.Entry{
-		UID: string(c.UID), Draining: out.Draining,
+		UID: string(c.UID), Draining: out.Draining, Shared: out.Shared,
 		Subscriptions: make(map[string]int64, len(c.Status.Positions)),
 	}
 	for i := range c.Status.Positions {
@@ -184,6 +187,7 @@ func (b *builder) subscription(c *v1alpha1.SidestepChannel, s *eventingduckv1.Su
 		return out, nil
 	case subscriber != nil:
 		out.Subscriber = &subscriber.Target
+		out.Subscriber.Reference = b.ByReference != nil && b.ByReference(subscriber.Target.URL)
 	case reply == nil:
 		return nil, errors.New("want subscriberUri or replyUri")
 	}

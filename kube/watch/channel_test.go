@@ -83,6 +83,33 @@ func TestASequenceBecomesATableWithRepliesInProcess(t *testing.T) {
 	}
 }
 
+// What a subscriber takes by reference its reply's address need not.
+func TestWhoTakesPayloadsByReferenceIsAskedByTheSubscribersURL(t *testing.T) {
+	c := made("a", eventingduckv1.SubscriberSpec{
+		UID: "1", SubscriberURI: parsed(t, "http://step.n.svc.cluster.local/x"), ReplyURI: parsed(t, "http://other.n.svc.cluster.local"),
+	})
+	var asked []string
+	table, _, _ := Table([]*v1alpha1.SidestepChannel{c}, Options{ByReference: func(url string) bool {
+		asked = append(asked, url)
+		return true
+	}})
+	s := table.Channels[0].Subscriptions[0]
+	if !s.Subscriber.Reference || s.Reply.Target.Reference || len(asked) != 1 || asked[0] != "http://step.n.svc.cluster.local/x" {
+		t.Errorf("asked of %v, got %+v", asked, s)
+	}
+}
+
+func TestPayloadsAreSharedUnlessTheStatusAllowsEarlyDeletion(t *testing.T) {
+	for state, shared := range map[v1alpha1.EarlyDeletion]bool{"": true, v1alpha1.EarlyAllowed: false, v1alpha1.EarlyEnding: true} {
+		c := made("a", eventingduckv1.SubscriberSpec{UID: "1", SubscriberURI: parsed(t, "http://x")})
+		c.Status.EarlyDeletion = state
+		table, roll, _ := Table([]*v1alpha1.SidestepChannel{c}, Options{})
+		if table.Channels[0].Shared != shared || roll["n/a"].Shared != shared {
+			t.Errorf("%q: shared %v, in the roll %v", state, table.Channels[0].Shared, roll["n/a"].Shared)
+		}
+	}
+}
+
 func TestOnlyWhatHasALogIsInTheTable(t *testing.T) {
 	c := made("a")
 	c.Status.Backend = ""

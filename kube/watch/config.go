@@ -33,7 +33,7 @@ func Config(cm *corev1.ConfigMap) (manifest.Config, error) {
 	if err != nil {
 		return manifest.Config{}, fmt.Errorf("read %s: %w", cm.Name, err)
 	}
-	set, err := manifest.Parse(cm.Name, b)
+	set, err := manifest.ParseOnCluster(cm.Name, b)
 	if err != nil {
 		return manifest.Config{}, err
 	}

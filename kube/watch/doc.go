@@ -3,8 +3,8 @@
 //
 //	SidestepChannels ---+                                +--> Dispatcher.Apply
 //	ConfigMaps          +--> informers --> Watcher --> Table
-//	(config-sidestep,   |                    |           +--> rollcall.Roll
-//	 config-features) --+                    |
+//	(config-features) --+                    |           +--> rollcall.Roll
+//	                                         |           +--> Places: where the logs are
 //	                                         +--> Features, for ingress
 //
 // Table is a pure function: the controller uses the same one to tell a user

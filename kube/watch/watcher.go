@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sidestep-dev/sidestep/channel"
+	"github.com/sidestep-dev/sidestep/channel/backend/swapbackend"
 	"github.com/sidestep-dev/sidestep/internal/rollcall"
 	"github.com/sidestep-dev/sidestep/kube/api/v1alpha1"
 )
@@ -27,6 +28,13 @@ type Applier interface {
 	Apply(t *channel.Table) (uint64, error)
 }
 
+// Places takes where logs are; *swapbackend.Backend is one.
+type Places interface {
+	// Set fails if the log's backends are not all open.
+	Set(log string, p swapbackend.Place) error
+	Leave(log string)
+}
+
 // Watcher keeps a dispatcher's table as the API server's objects say. Its fields
 // are not changed once it runs.
 type Watcher struct {
@@ -34,8 +42,11 @@ type Watcher struct {
 	Cache   cache.Cache
 	Applier Applier
 	Roll    *rollcall.Roll
-	// Options of the tables, as far as config-sidestep does not say.
-	Options Options
+	// Places is told where the logs of a table are before it is applied; may be nil.
+	Places Places
+	// Options of the tables. ShortCircuit, if set, is asked for each.
+	Options      Options
+	ShortCircuit func() channel.ShortCircuit
 	// Trust, if set, is called when what everybody trusts may have changed.
 	Trust  func()
 	Logger *slog.Logger
@@ -44,13 +55,13 @@ type Watcher struct {
 	features atomic.Pointer[feature.Flags]
 	channels atomic.Pointer[map[string]*v1alpha1.SidestepChannel]
 
-	mu     sync.Mutex // guards what follows
-	known  map[string]*v1alpha1.SidestepChannel
-	config *corev1.ConfigMap
-	dirty  chan struct{} // one place
+	mu    sync.Mutex // guards what follows
+	known map[string]*v1alpha1.SidestepChannel
+	dirty chan struct{} // one place
+	once  sync.Once     // makes dirty
 
-	short    channel.ShortCircuit // the last good one
-	problems map[string]string    // logged already, by subscription
+	placed   map[string]bool   // channels in the table whose place was taken
+	problems map[string]string // logged already, by subscription
 }
 
 // Synced tells whether a table with all that there was at the start was applied:
@@ -78,7 +89,7 @@ func (w *Watcher) Channel(key string) *v1alpha1.SidestepChannel {
 // meanwhile.
 func (w *Watcher) Run(ctx context.Context) error {
 	w.known = make(map[string]*v1alpha1.SidestepChannel)
-	w.dirty = make(chan struct{}, 1)
+	w.placed = make(map[string]bool)
 	w.problems = make(map[string]string)
 	var synced []toolscache.InformerSynced
 	for _, on := range []struct {
@@ -109,7 +120,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		}
 		w.synced.Store(true)
 		select {
-		case <-w.dirty:
+		case <-w.pending():
 		case <-ctx.Done():
 			return nil
 		}
@@ -123,7 +134,7 @@ func (w *Watcher) handler(set func(key string, object any)) toolscache.ResourceE
 			return
 		}
 		set(key, object)
-		w.mark()
+		w.Mark()
 	}
 	return toolscache.ResourceEventHandlerFuncs{
 		AddFunc:    changed,
@@ -134,16 +145,22 @@ func (w *Watcher) handler(set func(key string, object any)) toolscache.ResourceE
 				return
 			}
 			set(key, nil)
-			w.mark()
+			w.Mark()
 		},
 	}
 }
 
-func (w *Watcher) mark() {
+// Mark has the table be made anew: what it is made of, beside objects, has changed.
+func (w *Watcher) Mark() {
 	select {
-	case w.dirty <- struct{}{}:
+	case w.pending() <- struct{}{}:
 	default:
 	}
+}
+
+func (w *Watcher) pending() chan struct{} {
+	w.once.Do(func() { w.dirty = make(chan struct{}, 1) })
+	return w.dirty
 }
 
 func (w *Watcher) setChannel(key string, object any) {
@@ -163,10 +180,6 @@ func (w *Watcher) setConfigMap(key string, object any) {
 		return
 	}
 	switch name {
-	case ConfigName:
-		w.mu.Lock()
-		w.config = cm
-		w.mu.Unlock()
 	case FeaturesName:
 		var data map[string]string
 		if cm != nil {
@@ -190,28 +203,61 @@ func (w *Watcher) setConfigMap(key string, object any) {
 func (w *Watcher) apply() error {
 	w.mu.Lock()
 	known := maps.Clone(w.known)
-	config := w.config
 	w.mu.Unlock()
 
-	c, err := Config(config)
-	if err != nil {
-		w.Logger.Error("config-sidestep cannot be used; going on with the last one that could", "error", err)
-	} else {
-		w.short = c.Dispatch.ShortCircuit
-	}
 	o := w.Options
-	o.ShortCircuit = w.short
+	if w.ShortCircuit != nil {
+		o.ShortCircuit = w.ShortCircuit()
+	}
 	flags := w.Features()
 	o.Admits = func(c *v1alpha1.SidestepChannel, from string) bool { return admits(flags, c, from) }
-	table, entries, problems := Table(slices.Collect(maps.Values(known)), o)
-	w.report(problems)
+	problems := w.place(known)
+	table, entries, more := Table(slices.Collect(maps.Values(known)), o)
+	w.report(append(problems, more...))
 	epoch, err := w.Applier.Apply(table)
 	if err != nil {
 		return err
 	}
 	w.channels.Store(&known)
 	w.Roll.Applied(epoch, entries)
+	w.leave(known)
 	return nil
+}
+
+// place tells where the logs are. A channel whose log is where this replica cannot go yet
+// stays where it was, or is not in the table yet.
+func (w *Watcher) place(known map[string]*v1alpha1.SidestepChannel) (problems []Problem) {
+	if w.Places == nil {
+		return nil
+	}
+	for key, c := range known {
+		p := c.Status.Place
+		if p == nil || !Known(c) {
+			continue
+		}
+		err := w.Places.Set(key, swapbackend.Place{
+			Home: p.Home, Next: p.Next, Former: p.Former, Ordered: c.Spec.Ordering == v1alpha1.PerKey,
+		})
+		if err == nil {
+			w.placed[key] = true
+			continue
+		}
+		problems = append(problems, Problem{key, "place/" + key, err})
+		if !w.placed[key] {
+			delete(known, key)
+		}
+	}
+	return problems
+}
+
+// leave forgets where the logs are of channels that are in the table no more.
+func (w *Watcher) leave(known map[string]*v1alpha1.SidestepChannel) {
+	for key := range w.placed {
+		if c := known[key]; c == nil || !Known(c) {
+			w.Places.Leave(key)
+			delete(w.placed, key)
+		}
+	}
 }
 
 // report logs what is wrong, once.
@@ -220,7 +266,7 @@ func (w *Watcher) report(problems []Problem) {
 	for _, p := range problems {
 		text := p.Err.Error()
 		if w.problems[p.Subscription] != text {
-			w.Logger.Warn("a subscription cannot be used", "channel", p.Channel, "subscription", p.Subscription, "error", p.Err)
+			w.Logger.Warn("a channel or a subscription cannot be used", "channel", p.Channel, "subscription", p.Subscription, "error", p.Err)
 		}
 		now[p.Subscription] = text
 	}

@@ -14,6 +14,9 @@ type ClaimCheck struct {
 	// Store is the URL of the store, see package stores; "": the one that the
 	// process has by itself.
 	Store string
+	// Secret has the Store's credentials, on a cluster: its key credentials is what
+	// the parameter credentials-file names elsewhere.
+	Secret string
 	// Threshold is the most bytes of data that travel in a record.
 	Threshold int64
 	// TTL is how long a payload is kept that nothing refers to any more.
@@ -48,12 +51,16 @@ func claimCheck(v value, c *ClaimCheck) {
 				v.problem("bad URL: %s", strings.TrimPrefix(err.Error(), stores.ErrURL.Error()+": "))
 			}
 		},
+		"secret":             secret(&c.Secret, "the store's parameter credentials-file"),
 		"threshold":          func(v value) { c.Threshold = byteCount(v, 1) },
 		"ttl":                func(v value) { c.TTL = goDuration(v, leastClaimTTL) },
 		"linkTTL":            func(v value) { c.LinkTTL = goDuration(v, leastLinkTTL) },
 		"maxEventBytes":      func(v value) { c.MaxEventBytes = byteCount(v, 1) },
 		"maxStructuredBytes": func(v value) { c.MaxStructuredBytes = byteCount(v, 1) },
 	})
+	if c.Secret != "" && !stores.TakesCredentials(c.Store) {
+		v.problem("secret goes with a store that takes credentials, and has no credentials-file of its own")
+	}
 	if c.MaxEventBytes < c.Threshold {
 		v.problem("maxEventBytes is %d, less than the threshold of %d bytes", c.MaxEventBytes, c.Threshold)
 	}

@@ -163,6 +163,20 @@ func routing(v value) balance.Policy {
 	return p
 }
 
+// secret reads the name of a Secret in the namespace of the installation; files is what
+// to use where there are none.
+func secret(to *string, files string) func(value) {
+	return func(v value) {
+		if !v.doc.load.secrets {
+			v.problem("a Secret cannot be read here; use %s", files)
+			return
+		}
+		if *to = v.str(); isString(v.node) {
+			subdomainName().check(v, *to)
+		}
+	}
+}
+
 func unavailable(why string) func(value) {
 	return func(v value) { v.problem("%s", why) }
 }

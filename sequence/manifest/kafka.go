@@ -11,9 +11,11 @@ type Kafka struct {
 	// Brokers are some of the cluster's, host:port. Required for BackendKafka.
 	Brokers []string
 	SASL    KafkaSASL
-	// TLS has the connections encrypted; the files are as those of NATSTLS.
-	TLS   bool
-	Files NATSTLS
+	// TLS has the connections encrypted; the files are as those of NATSTLS. TLSSecret
+	// stands for them on a cluster: its keys are ca.crt, tls.crt and tls.key.
+	TLS       bool
+	Files     NATSTLS
+	TLSSecret string
 	// Partitions of a new topic, and ReplicationFactor of every topic; 0: the
 	// backend's default.
 	Partitions, ReplicationFactor int
@@ -24,8 +26,8 @@ type Kafka struct {
 }
 
 // KafkaSASL says who we are. Mechanism is PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, or ""
-// for nobody.
-type KafkaSASL struct{ Mechanism, UserFile, PasswordFile string }
+// for nobody. Secret stands for the files on a cluster: its keys are user and password.
+type KafkaSASL struct{ Mechanism, UserFile, PasswordFile, Secret string }
 
 const leastRetention = time.Minute
 
@@ -47,9 +49,14 @@ func kafka(v value) Kafka {
 				"mechanism":    func(v value) { s.Mechanism = v.oneOf("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512") },
 				"userFile":     path(&s.UserFile),
 				"passwordFile": path(&s.PasswordFile),
-				"secret":       unavailable("a Secret cannot be read here; use userFile and passwordFile"),
+				"secret":       secret(&s.Secret, "userFile and passwordFile"),
 			})
-			if s.Mechanism == "" || s.UserFile == "" || s.PasswordFile == "" {
+			switch {
+			case s.Secret != "" && (s.UserFile != "" || s.PasswordFile != ""):
+				v.problem("secret stands for userFile and passwordFile: name either it or them")
+			case s.Secret != "" && s.Mechanism == "":
+				v.problem("secret goes with a mechanism")
+			case s.Secret == "" && (s.Mechanism == "" || s.UserFile == "" || s.PasswordFile == ""):
 				v.problem("mechanism, userFile and passwordFile go together")
 			}
 		},
@@ -57,8 +64,11 @@ func kafka(v value) Kafka {
 			k.TLS = true
 			v.object(fields{
 				"ca": path(&k.Files.CAFile), "cert": path(&k.Files.CertFile), "key": path(&k.Files.KeyFile),
-				"secret": unavailable("a Secret cannot be read here; use ca, cert and key"),
+				"secret": secret(&k.TLSSecret, "ca, cert and key"),
 			})
+			if k.TLSSecret != "" && k.Files != (NATSTLS{}) {
+				v.problem("secret stands for ca, cert and key: name either it or them")
+			}
 			if (k.Files.CertFile == "") != (k.Files.KeyFile == "") {
 				v.problem("cert and key go together")
 			}
@@ -81,12 +91,4 @@ func (c *Config) backends(chosen map[string]value) {
 			at.problem("kafka needs brokers, in the key kafka")
 		}
 	}
-}
-
-// BackendOf is the backend of a namespace's channels.
-func (c *Config) BackendOf(namespace string) string {
-	if b := c.Namespaces[namespace]; b != "" {
-		return b
-	}
-	return c.Backend
 }

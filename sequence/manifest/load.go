@@ -43,8 +43,18 @@ func Parse(name string, data []byte) (*Set, error) {
 	return l.finish()
 }
 
+// ParseOnCluster is Parse where Secrets can be read: config-sidestep may name them in
+// place of files.
+func ParseOnCluster(name string, data []byte) (*Set, error) {
+	l := newLoading()
+	l.secrets = true
+	l.read(name, data)
+	return l.finish()
+}
+
 // loading is the state of one Load.
 type loading struct {
+	secrets  bool // may be named
 	files    []string
 	known    map[string]bool // files, by absolute path
 	problems Problems

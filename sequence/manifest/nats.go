@@ -17,6 +17,9 @@ type NATS struct {
 	// seed, TokenFile that of a token; User comes with PasswordFile. One of
 	// these at most; "": none.
 	CredentialsFile, NKeyFile, TokenFile, User, PasswordFile string
+	// Secret stands for the files, on a cluster: its keys are creds, nkey, token or
+	// password (the User's), and ca.crt, tls.crt and tls.key.
+	Secret string
 	// TLS has the connection encrypted.
 	TLS NATSTLS
 	// Replicas of each stream, 1 to 5; 0: the backend's default.
@@ -46,7 +49,7 @@ func nats(v value) NATS {
 		"tokenFile":       path(&n.TokenFile),
 		"user":            path(&n.User),
 		"passwordFile":    path(&n.PasswordFile),
-		"credentials":     unavailable("a Secret cannot be read here; use credentialsFile"),
+		"secret":          secret(&n.Secret, "credentialsFile, nkeyFile, tokenFile, or user and passwordFile"),
 		"password":        unavailable("a ConfigMap is no place for secrets; use passwordFile"),
 		"token":           unavailable("a ConfigMap is no place for secrets; use tokenFile"),
 		"tls": func(v value) {
@@ -92,6 +95,12 @@ func (n *NATS) checkIdentity(v value) {
 	}
 	if len(given) > 1 {
 		v.problem("%s: one of them at most is possible", strings.Join(given, " and "))
+	}
+	if n.Secret != "" {
+		if n.CredentialsFile != "" || n.NKeyFile != "" || n.TokenFile != "" || n.PasswordFile != "" || n.TLS != (NATSTLS{}) {
+			v.problem("secret stands for all files: name either it or them")
+		}
+		return
 	}
 	if (n.User == "") != (n.PasswordFile == "") {
 		v.problem("user and passwordFile go together")

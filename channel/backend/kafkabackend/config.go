@@ -25,7 +25,7 @@ type Config struct {
 
 	// TLS encrypts the connections. CAFile holds trusted authorities, instead
 	// of the system's; CertFile and KeyFile a client's certificate (PEM).
-	// The files are read when the backend is opened.
+	// The files are read again for each connection, so that they may be changed.
 	TLS                       bool
 	CAFile, CertFile, KeyFile string
 	// Mechanism is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; "" means no SASL.
@@ -166,22 +166,9 @@ func (c Config) withDefaults() Config {
 func (c *Config) dialer() (*dialer, error) {
 	d := &dialer{dial: c.Dial, client: "sidestep", timeout: c.RequestTimeout}
 	if c.TLS {
-		d.tls = &tls.Config{MinVersion: tls.VersionTLS12}
-		if c.CAFile != "" {
-			pem, err := os.ReadFile(c.CAFile)
-			if err != nil {
-				return nil, fmt.Errorf("kafka: read authorities: %w", err)
-			}
-			if d.tls.RootCAs = x509.NewCertPool(); !d.tls.RootCAs.AppendCertsFromPEM(pem) {
-				return nil, fmt.Errorf("kafka: no certificate in %s", c.CAFile)
-			}
-		}
-		if c.CertFile != "" {
-			cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-			if err != nil {
-				return nil, fmt.Errorf("kafka: read certificate: %w", err)
-			}
-			d.tls.Certificates = []tls.Certificate{cert}
+		d.tls = c.tls
+		if _, err := c.tls(); err != nil {
+			return nil, err
 		}
 	}
 	if c.Mechanism != "" {
@@ -191,6 +178,28 @@ func (c *Config) dialer() (*dialer, error) {
 		}
 	}
 	return d, nil
+}
+
+// tls is for one connection: what the files hold may have been replaced.
+func (c *Config) tls() (*tls.Config, error) {
+	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("kafka: read authorities: %w", err)
+		}
+		if t.RootCAs = x509.NewCertPool(); !t.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("kafka: no certificate in %s", c.CAFile)
+		}
+	}
+	if c.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("kafka: read certificate: %w", err)
+		}
+		t.Certificates = []tls.Certificate{cert}
+	}
+	return t, nil
 }
 
 func (c *Config) mechanism() (sasl.Mechanism, error) {

@@ -37,7 +37,7 @@ type link struct {
 // dialer makes links.
 type dialer struct {
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
-	tls     *tls.Config
+	tls     func() (*tls.Config, error)    // nil: none
 	sasl    func() (sasl.Mechanism, error) // nil: none
 	client  string
 	timeout time.Duration
@@ -60,10 +60,11 @@ func (d *dialer) connect(ctx context.Context, address string) (*link, error) {
 
 func (l *link) open(ctx context.Context, d *dialer, address string) error {
 	if d.tls != nil {
-		c := d.tls.Clone()
-		if c.ServerName == "" {
-			c.ServerName, _, _ = net.SplitHostPort(address)
+		c, err := d.tls()
+		if err != nil {
+			return err
 		}
+		c.ServerName, _, _ = net.SplitHostPort(address)
 		t := tls.Client(l.conn, c)
 		if err := t.HandshakeContext(ctx); err != nil {
 			return fmt.Errorf("TLS: %w", err)

@@ -86,6 +86,38 @@ func TestBrokersThatWantTLSAndAPasswordGetThem(t *testing.T) {
 	}
 }
 
+// A rotation replaces what the files hold: the next connection goes by it.
+func TestTheAuthoritiesOfTheMomentAreTrusted(t *testing.T) {
+	t.Parallel()
+	first, _ := certificate(t)
+	second, _ := certificate(t)
+	pemOf := func(name string) []byte {
+		b, err := os.ReadFile(name)
+		must(t, err)
+		return b
+	}
+	c := Config{Brokers: []string{"127.0.0.1:1"}, TLS: true, CAFile: file(t, string(pemOf(first)))}
+	d, err := c.dialer()
+	must(t, err)
+	trusts := func(want string) {
+		t.Helper()
+		got, err := d.tls()
+		must(t, err)
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM(pemOf(want))
+		if !got.RootCAs.Equal(pool) {
+			t.Error("it trusts others than the file has")
+		}
+	}
+	trusts(first)
+	must(t, os.WriteFile(c.CAFile, pemOf(second), 0o600))
+	trusts(second)
+	must(t, os.WriteFile(c.CAFile, []byte("x"), 0o600))
+	if _, err := d.tls(); err == nil || !strings.Contains(err.Error(), c.CAFile) {
+		t.Errorf("a file without a certificate: %v", err)
+	}
+}
+
 func TestConfigSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for want, change := range map[string]func(*Config){

@@ -182,6 +182,16 @@ func (b *Backend) Dial(name string) (*nats.Conn, error) {
 	return nc, nil
 }
 
+// Dial opens a connection to the servers of a Config, for one who needs no Backend. The
+// caller closes it.
+func Dial(c Config, name string) (*nats.Conn, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	b := &Backend{config: c.withDefaults(), ctx: context.Background()}
+	return b.Dial(name)
+}
+
 func (b *Backend) options(d *dialer) ([]nats.Option, error) {
 	o, err := b.config.authentication()
 	if err != nil {

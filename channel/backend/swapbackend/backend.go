@@ -118,6 +118,14 @@ func (b *Backend) Set(log string, p Place) error {
 	return nil
 }
 
+// Leave forgets where a log is that this process has no more to do with.
+func (b *Backend) Leave(log string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.places, log)
+	delete(b.former, log)
+}
+
 // placed is a place, and how many publish by it.
 type placed struct {
 	place      Place

@@ -265,3 +265,52 @@ func TestALogDoesNotMoveToWhereItIs(t *testing.T) {
 		t.Errorf("publish: %v", err)
 	}
 }
+
+// Of several processes one moves the log: it deletes it where it was before the others
+// are told.
+func TestALogThatIsGoneWhereItWasIsWaitedFor(t *testing.T) {
+	tn := newTown(t, true, 1, func() faultbackend.Plan { return nil })
+	p, ctx := tn.processes[0], t.Context()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(p.Prepare(ctx, tn.log, tn.groups, "b"))
+	must(p.Set(tn.log.Name, swapbackend.Place{Home: "b", Former: []string{"a"}, Ordered: true}))
+	s, err := p.Subscribe(ctx, tn.log.Name, "g1", backend.Options{})
+	must(err)
+	defer s.Close()
+	must(p.Publish(ctx, tn.log.Name, &backend.Record{Data: []byte("x")}))
+	must(p.Forget(ctx, tn.log.Name, "a"))
+	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	if _, err := s.Receive(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("before it is told: %v", err)
+	}
+	must(p.Set(tn.log.Name, swapbackend.Place{Home: "b", Ordered: true}))
+	if d, err := s.Receive(ctx); err != nil || string(d.Data) != "x" {
+		t.Errorf("received %v, %v", d, err)
+	}
+	// One that is removed altogether is not waited for.
+	must(p.DeleteLog(ctx, tn.log.Name))
+	if _, err := s.Receive(ctx); !errors.Is(err, backend.ErrNotFound) {
+		t.Errorf("once it is removed: %v", err)
+	}
+}
+
+func TestABackendThatALogWasOnCanBeRemovedOnceTheLogIsLeft(t *testing.T) {
+	tn := newTown(t, false, 1, func() faultbackend.Plan { return nil })
+	p := tn.processes[0]
+	if err := p.Set(tn.log.Name, swapbackend.Place{Home: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Remove(t.Context(), "a"); err == nil {
+		t.Error("it was removed with a log on it")
+	}
+	p.Leave(tn.log.Name)
+	if err := p.Remove(t.Context(), "a"); err != nil {
+		t.Error(err)
+	}
+}

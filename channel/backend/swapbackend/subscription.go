@@ -16,6 +16,8 @@ import (
 const (
 	joinPause    = 100 * time.Millisecond
 	joinPauseMax = 5 * time.Second
+	// toldPause is how long one waits to be told of a place that the log has left.
+	toldPause = 10 * time.Millisecond
 )
 
 // subscription is a member of a group wherever its log is.
@@ -295,10 +297,23 @@ func (s *subscription) Receive(ctx context.Context) (*backend.Delivery, error) {
 				r.running.Wait()
 				sleep(ctx, time.Millisecond)
 			}
+		case errors.Is(err, backend.ErrNotFound) && s.gone(r):
+			// Whoever moves the log has deleted it there, and we have yet to be told.
+			sleep(ctx, toldPause)
 		default:
 			return nil, err
 		}
 	}
+}
+
+// gone tells whether all that is received from is a place that the log leaves, or has
+// left.
+func (s *subscription) gone(r *reading) bool {
+	p, at := s.b.Place(s.log), s.at.Load()
+	if !p.named || len(r.feeds) != 1 {
+		return false
+	}
+	return at == nil || !at.Equal(p) || slices.Contains(p.Former, r.feeds[0].member)
 }
 
 func sleep(ctx context.Context, d time.Duration) {

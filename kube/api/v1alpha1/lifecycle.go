@@ -27,8 +27,11 @@ const (
 	// ConditionDrained is there while something is being removed, and says
 	// how far that is. It is not part of Ready.
 	ConditionDrained apis.ConditionType = "Drained"
+	// ConditionMoved is there while the log is on its way to another backend, and says
+	// what that waits for. It is not part of Ready.
+	ConditionMoved apis.ConditionType = "Moved"
 	// ConditionConfigured is False while config-sidestep has something in it
-	// that cannot be used: the last good configuration is in effect. It is not
+	// that cannot be used, a backend that cannot be reached for instance: the last good configuration is in effect. It is not
 	// part of Ready.
 	ConditionConfigured apis.ConditionType = "Configured"
 )

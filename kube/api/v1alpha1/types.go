@@ -61,6 +61,14 @@ type SidestepChannelStatus struct {
 	// log exists. Dispatchers know the channel from then on.
 	// +optional
 	Backend string `json:"backend,omitempty"`
+	// Place is where the log is, by the IDs of backends in the ConfigMap
+	// sidestep-state. It is written before a log moves on, and all dispatchers go by it.
+	// +optional
+	Place *Place `json:"place,omitempty"`
+	// EarlyDeletion says whether dispatchers may delete a payload as soon as its one
+	// subscription has settled it.
+	// +optional
+	EarlyDeletion EarlyDeletion `json:"earlyDeletion,omitempty"`
 	// Lag is how many records the slowest subscription has yet to settle.
 	// Looked at about once a minute.
 	// +optional
@@ -75,6 +83,30 @@ type SidestepChannelStatus struct {
 	// +optional
 	Positions []Position `json:"positions,omitempty"`
 }
+
+// Place is where a log is: see swapbackend.Place.
+type Place struct {
+	// Home takes new records.
+	Home string `json:"home"`
+	// Next takes them as soon as Home is sealed; "" unless the log is to move.
+	// +optional
+	Next string `json:"next,omitempty"`
+	// Former hold records that have yet to be settled, the oldest first.
+	// +optional
+	Former []string `json:"former,omitempty"`
+}
+
+// EarlyDeletion of payloads. Where a log has one group alone nobody else can need what
+// that has settled. Before another group is made every dispatcher must know.
+type EarlyDeletion string
+
+// The states of EarlyDeletion; "" is not allowed.
+const (
+	// EarlyAllowed: there is one group, and none will be made.
+	EarlyAllowed EarlyDeletion = "Allowed"
+	// EarlyEnding: not any more, and dispatchers have yet to learn of it.
+	EarlyEnding EarlyDeletion = "Ending"
+)
 
 // Position is a subscription's cursor in the log.
 type Position struct {

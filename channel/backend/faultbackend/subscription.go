@@ -68,6 +68,19 @@ func (s *subscription) Receive(ctx context.Context) (*backend.Delivery, error) {
 	}
 }
 
+// Rest implements backend.Rester, as far as the inner subscription does. It meets
+// no faults: whoever rests calls Receive in the end, which does.
+func (s *subscription) Rest(wake func()) bool {
+	inner, ok := s.inner.(backend.Rester)
+	if !ok {
+		return false
+	}
+	s.mu.Lock()
+	again := len(s.again) > 0
+	s.mu.Unlock()
+	return !again && inner.Rest(wake)
+}
+
 func (s *subscription) takeAgain() *backend.Delivery {
 	s.mu.Lock()
 	defer s.mu.Unlock()

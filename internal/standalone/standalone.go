@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -32,9 +31,6 @@ const (
 	readTimeout       = 5 * time.Minute
 	idleTimeout       = 2 * time.Minute
 	maxHeaderBytes    = 64 << 10
-	// trimAfter is when what a start needed beside what stays is no longer
-	// needed: by then all subscriptions are open.
-	trimAfter = 10 * time.Second
 	// shutdownGrace is for what must not take long once draining is over.
 	shutdownGrace = 5 * time.Second
 )
@@ -73,6 +69,8 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err := c.Validate(); err != nil {
 		return err
 	}
+	started := collectOften()
+	defer started()
 	p := &process{Config: c, registry: prometheus.NewRegistry()}
 	// Before they are read: no edit falls in between.
 	p.files, p.unseen = openWatcher(c.Paths)
@@ -88,7 +86,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err := p.open(ctx, &undo); err != nil {
 		return p.unlessStopped(ctx, err)
 	}
-	return p.serve(ctx)
+	return p.serve(ctx, started)
 }
 
 // unlessStopped is err, or nil for whatever became of a start that was called
@@ -222,8 +220,9 @@ func (p *process) openDispatcher() (err error) {
 	return nil
 }
 
-// serve runs all parts until ctx ends or one of them fails.
-func (p *process) serve(ctx context.Context) error {
+// serve runs all parts until ctx ends or one of them fails. It calls started when
+// they run.
+func (p *process) serve(ctx context.Context, started func()) error {
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
 	var running sync.WaitGroup
@@ -245,11 +244,13 @@ func (p *process) serve(ctx context.Context) error {
 	if err := p.reload(ctx, p.set); err != nil {
 		return errors.Join(p.unlessStopped(ctx, err), p.stop(nil, admin, stop))
 	}
+	p.set = &manifest.Set{Config: p.set.Config} // the rest is in the table
 	start(events, p.listener)
 	running.Go(func() { p.lifecycle.run(work) })
 	running.Go(func() { p.brokers.run(work) })
 	running.Go(func() { p.claims.run(work, p.set.Config.ClaimCheck.TTL, p.lifecycle.oldest) })
 	running.Go(func() { trim(work) })
+	started()
 	p.ready.ready.Store(true)
 	p.Logger.Info("serving", "events", p.listener.Addr().String(), "admin", p.admin.Addr().String(),
 		"data", p.Data, "backend", p.set.Config.Backend)
@@ -269,14 +270,6 @@ func (p *process) serve(ctx context.Context) error {
 	case err = <-failed:
 	}
 	return errors.Join(err, p.stop(events, admin, stop))
-}
-
-// trim gives back to the system, once, the memory that a start with thousands of
-// channels took and an idle process would keep for minutes.
-func trim(ctx context.Context) {
-	if sleep(ctx, trimAfter) {
-		debug.FreeOSMemory()
-	}
 }
 
 func (p *process) ingress() *ingress.Handler {

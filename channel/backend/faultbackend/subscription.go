@@ -18,6 +18,8 @@ type subscription struct {
 	again []*backend.Delivery // to be handed out a second time
 }
 
+var _ backend.Rester = (*subscription)(nil)
+
 // Subscribe implements backend.Subscriber.
 func (b *Backend) Subscribe(
 	ctx context.Context, log, group string, o backend.Options,

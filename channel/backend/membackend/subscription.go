@@ -18,6 +18,8 @@ type subscription struct {
 	closed bool
 }
 
+var _ backend.Rester = (*subscription)(nil)
+
 // Subscribe implements backend.Subscriber.
 func (b *Backend) Subscribe(
 	ctx context.Context, log, name string, o backend.Options,

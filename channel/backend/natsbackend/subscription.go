@@ -53,6 +53,8 @@ type member struct {
 	err      error  // why it has ended
 }
 
+var _ backend.Rester = (*member)(nil)
+
 // holding is a record that was delivered to us and is not acked.
 type holding struct {
 	m     *member

@@ -85,6 +85,8 @@ type reading struct {
 
 type derived struct{ from, ctx context.Context } //nolint:containedctx // see reading
 
+var _ backend.Rester = (*subscription)(nil)
+
 // Subscribe implements backend.Subscriber. It succeeds when one place could be
 // joined; the others are joined as soon as they can be.
 func (b *Backend) Subscribe(ctx context.Context, log, group string, o backend.Options) (backend.Subscription, error) {

@@ -169,6 +169,21 @@ type Subscription interface {
 	Close() error
 }
 
+// Rester is a Subscription that says when there is something to receive, so that
+// no goroutine has to wait for that in Receive. A process with thousands of
+// subscriptions, most of them idle, pays for a goroutine with its stack for each
+// otherwise. It is optional: without it a caller waits in Receive.
+type Rester interface {
+	Subscription
+	// Rest returns true only if Receive would wait now; wake is called, from any
+	// goroutine, when that may have changed: a record is there, or Receive has an
+	// error to return. It is called once, perhaps without need and perhaps before
+	// Rest returns; not at all if Rest returns false (Receive may wait even so), or
+	// once a later call of Rest has taken its place. It must not wait, nor call the
+	// subscription.
+	Rest(wake func()) bool
+}
+
 // Delivery is a record handed to one member. The member owns it until Ack or
 // Close; Record's bytes stay valid as long as the Delivery is referenced.
 type Delivery struct {

@@ -31,6 +31,44 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// There are as many subscriptions of one place as there are subscriptions: what a
+// move needs is made when there is one.
+func TestASubscriptionOfOnePlaceIsLittleMoreThanItsMembers(t *testing.T) {
+	store := membackend.NewStore(membackend.Options{})
+	member := store.Connect()
+	all := swapbackend.New(swapbackend.Config{Home: func(string) string { return "a" }})
+	if err := all.Add("a", store.Connect()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = all.Close(context.Background()) })
+	if _, err := all.EnsureLog(t.Context(), backend.Log{Name: "ns/log"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := all.EnsureGroup(t.Context(), "ns/log", backend.Group{Name: "g"}); err != nil {
+		t.Fatal(err)
+	}
+	allocations := func(b backend.Backend) float64 {
+		return testing.AllocsPerRun(100, func() {
+			s, err := b.Subscribe(t.Context(), "ns/log", "g", backend.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !s.(backend.Rester).Rest(func() {}) {
+				t.Fatal("a subscription with nothing to receive does not rest")
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	const most = 24
+	alone, with := allocations(member), allocations(all)
+	t.Logf("%.0f allocations of a member, %.0f with the rest", alone, with)
+	if with > alone+most {
+		t.Errorf("%.0f allocations more than the member's %.0f, want at most %d", with-alone, alone, most)
+	}
+}
+
 func BenchmarkBackend(b *testing.B) {
 	backendtest.Benchmark(b, func(testing.TB) backendtest.Harness { return newHarness(swapbackend.Place{Home: "a"}, false) })
 }

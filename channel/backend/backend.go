@@ -125,11 +125,12 @@ type Publisher interface {
 	// ErrClosed.
 	Publish(ctx context.Context, log string, r *Record) error
 
-	// Room reports why the backend would rather take no new records from
-	// outside now (an error that wraps ErrFull), or nil. It never blocks.
-	// Publish may still succeed then: what is left is kept for records that
-	// are on their way through, so that they can be settled.
-	Room() error
+	// Room reports why a log would rather take no new records from outside
+	// now (an error that wraps ErrFull), or nil. It never blocks, and does
+	// not look for the log: where there is none it is a broker's answer for
+	// any. Publish may still succeed then: what is left is kept for records
+	// that are on their way through, so that they can be settled.
+	Room(log string) error
 }
 
 // Subscriber opens cursors.

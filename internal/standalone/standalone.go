@@ -226,4 +226,3 @@ func profiles() map[string]http.Handler {
 		"/debug/pprof/trace":   http.HandlerFunc(pprof.Trace),
 	}
 }
-

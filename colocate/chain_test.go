@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -193,6 +194,8 @@ func TestAChainThatABusyPodGaveBackWaitsInAnotherBusyPod(t *testing.T) {
 	w := newTown(t, "a", "b")
 	a, b := newStep(t, "a"), newStep(t, "b")
 	never, soon := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(soon) })
+	defer release()
 	w.steps[1].answer = func(int, *http.Request) int { <-never; return 0 }
 	defer close(never)
 	b.answer = func(int, *http.Request) int { <-soon; return 0 }
@@ -215,7 +218,7 @@ func TestAChainThatABusyPodGaveBackWaitsInAnotherBusyPod(t *testing.T) {
 	w.eventually("both pods are full", func() bool { return len(w.steps[1].calls()) == 1 && len(b.calls()) == 1 })
 	w.publish(ev("2"))
 	w.eventually("it waits in the other pod", func() bool { return loadOf(t, greeted(t, q), b).Queue == 1 })
-	close(soon)
+	release()
 	w.eventually("it has run there", func() bool { return len(w.lines()) == 1 })
 	if got := w.story(); !strings.Contains(got, "step b q short-circuited 200 after overload: completed") || strings.Contains(got, "spill") {
 		t.Errorf("what happened: %s", got)

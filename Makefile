@@ -12,7 +12,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 MODULES := hack/bench hack/conformance hack/s3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run build test simulate test-cluster e2e test-long lint fuzz bench-hop bench-colocate bench-scale bench-payload bench-backend bench-swap bench generate clean
+.PHONY: help demo run build test simulate test-cluster e2e test-long lint fuzz bench-hop bench-colocate bench-load bench-scale bench-payload bench-backend bench-swap bench generate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ bench-hop: ## compare hops and throughput side by side (about 10 minutes); write
 bench-colocate: ## compare a chain within a pod with its yardsticks, side by side, and payloads there (about 10 minutes); writes docs/perf.md
 	$(GO) -C hack/bench run ./hop -colocate -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
 	$(GO) -C hack/bench run ./payload -colocate -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
+
+bench-load: ## compare chains in pods under load, also behind slow links (as root, 13 minutes a round); writes docs/perf.md
+	$(GO) -C hack/bench run ./load -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
 
 bench-scale: ## measure 5,000 channels in one process (about 5 minutes); writes docs/perf.md
 	$(GO) -C hack/bench run ./scale -write $(CURDIR)/docs/perf.md

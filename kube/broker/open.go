@@ -54,7 +54,7 @@ func (s *Servers) Open(ctx context.Context, spec broker.Spec, logger *slog.Logge
 	if err != nil {
 		return nil, err
 	}
-	return broker.Connect(s.openStore)(ctx, spec, logger)
+	return broker.Connect(s.openStore, nil)(ctx, spec, logger)
 }
 
 // openStore reads the password anew whenever it connects: it may be another one by

@@ -89,6 +89,8 @@ type System struct {
 	}
 	sweeping sync.WaitGroup
 
+	writing sync.Mutex // held while the state is changed
+
 	mu      sync.Mutex // guards what follows
 	started bool       // it is known what is in effect, and that was opened as far as possible
 	state   *broker.State
@@ -263,6 +265,8 @@ func (s *System) stateMap(ctx context.Context) (*corev1.ConfigMap, error) {
 
 // update writes a changed state down, and then goes by it.
 func (s *System) update(ctx context.Context, change func(*broker.State)) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	s.mu.Lock()
 	next := s.state.Clone()
 	s.mu.Unlock()

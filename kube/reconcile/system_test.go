@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -259,6 +260,33 @@ func TestWhatCannotBeUsedLeavesWhatIsInEffect(t *testing.T) {
 		t.Errorf("the problem is still %q", got)
 	}
 	o.want(nats1ID, "embedded", nats1ID)
+}
+
+// The sweeper forgets a store while another configuration is put into effect: neither
+// undoes what the other wrote.
+func TestChangesOfTheStateAreOneAfterTheOther(t *testing.T) {
+	o := newOffice(t)
+	if err := o.lookIn(); err != nil {
+		t.Fatal(err)
+	}
+	var g errgroup.Group
+	const n = 20
+	for i := range n {
+		g.Go(func() error {
+			return o.update(t.Context(), func(s *broker.State) {
+				if s.ClaimSecrets == nil {
+					s.ClaimSecrets = make(map[string]string)
+				}
+				s.ClaimSecrets[fmt.Sprint(i)] = "secret"
+			})
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if got := len(o.written().ClaimSecrets); got < n {
+		t.Errorf("%d of %d changes are there", got, n)
+	}
 }
 
 // A backend that no log is on is let go; one that a log is on stays, also for a

@@ -10,6 +10,8 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # The modules beside the main one: what they need stays out of it.
 MODULES := hack/bench hack/conformance hack/s3
+# Those without tests that run by themselves: they are what tests on a cluster need.
+CLUSTER := hack/k8s/knative hack/k8s/tools hack/k8s/tools/coredns hack/rekt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run build test simulate test-cluster e2e test-long lint fuzz bench-hop bench-colocate bench-load bench-scale bench-payload bench-backend bench-swap bench generate clean
@@ -46,10 +48,12 @@ test-long: ## the tests that kill processes, with larger counts, and those of a 
 
 lint: ## format, vet, staticcheck, tidy and generated files
 	@bad=$$($(GO) run $(GOFUMPT) -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "not formatted (gofumpt):"; echo "$$bad"; exit 1; }
-	@for m in . $(MODULES); do \
+	@hack/rekt/framework
+	@for m in . $(MODULES) $(CLUSTER); do \
+		tags=; [ $$m != hack/rekt ] || tags=e2e; \
 		echo "lint $$m"; \
-		$(GO) -C $$m vet ./... && $(GO) -C $$m mod tidy -diff && \
-		(cd $$m && $(GO) run $(STATICCHECK) ./...) || exit 1; \
+		$(GO) -C $$m vet -tags "$$tags" ./... && $(GO) -C $$m mod tidy -diff && \
+		(cd $$m && $(GO) run $(STATICCHECK) -tags "$$tags" ./...) || exit 1; \
 	done
 	$(GO) vet -tags 'gcs azure' ./claimcheck/...
 	@hack/check-generated

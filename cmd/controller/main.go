@@ -141,12 +141,13 @@ func serve(ctx context.Context, o options) (err error) {
 	mirror := &secrets.Mirror{Reader: direct, Namespace: o.namespace, Dir: o.secrets, Logger: o.logger}
 	roll := reconcile.NewRoll(m.GetClient(), o.namespace, dispatcherLabels(), o.adminPort, o.logger)
 	recorder := m.GetEventRecorder("sidestep")
+	volumes := &reconcile.Volumes{Client: direct, Namespace: o.namespace, Replicas: o.storeReplicas}
 	system := &reconcile.System{
 		Reader: m.GetClient(), Client: direct, Namespace: o.namespace, Keys: keys, Roll: roll, Events: recorder, Logger: o.logger,
-		Servers: &broker.Servers{
+		Servers: volumes.Explain(&broker.Servers{
 			Store:   broker.Store{URL: o.storeURL, PasswordFile: o.passwordFile, Replicas: o.storeReplicas},
 			Secrets: mirror, Logger: o.logger,
-		},
+		}),
 	}
 	system.Prepare()
 	defer func() {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -61,7 +62,13 @@ func TestADrainTakesDispatchersOneAtATime(t *testing.T) {
 	b := configured[*policyv1.PodDisruptionBudget](t, "500-dispatcher.yaml")
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: d.Spec.Template.Spec.ServiceAccountName}}
 	d.Spec.Template.Spec.SchedulerName = "nobody"
-	for _, o := range []client.Object{account, b, d} {
+	h := configured[*autoscalingv2.HorizontalPodAutoscaler](t, "500-dispatcher-hpa.yaml")
+	if r := h.Spec.ScaleTargetRef; r.Kind != "Deployment" || r.Name != d.Name || r.APIVersion != "apps/v1" || d.Spec.Replicas != nil {
+		t.Errorf("%+v is scaled, the Deployment is %s and has %v replicas of its own", r, d.Name, d.Spec.Replicas)
+	}
+	replicas := *h.Spec.MinReplicas
+	d.Spec.Replicas = &replicas
+	for _, o := range []client.Object{account, b, d, h} {
 		o.SetNamespace(w.namespace)
 		if err := w.client.Create(t.Context(), o); err != nil {
 			t.Fatal(err)
@@ -98,11 +105,11 @@ func TestADrainTakesDispatchersOneAtATime(t *testing.T) {
 			ObjectMeta: p.ObjectMeta, DeleteOptions: &metav1.DeleteOptions{GracePeriodSeconds: &none},
 		})
 	}
-	names := run(int(*d.Spec.Replicas))
+	names := run(int(replicas))
 	await(t, "the first to be evicted", func() error { return evict(names[0]) })
 	if err := evict(names[1]); !apierrors.IsTooManyRequests(err) {
 		t.Errorf("the second one, while the first has no successor: error %v", err)
 	}
-	run(int(*d.Spec.Replicas)) // its successor runs
+	run(int(replicas)) // its successor runs
 	await(t, "the second to be evicted", func() error { return evict(names[1]) })
 }

@@ -214,7 +214,11 @@ func (w *work) save(ctx context.Context) error {
 
 func (w *work) configured() {
 	if p := w.settings.Problem; p != nil {
-		w.c.Conditions().MarkFalse(v1alpha1.ConditionConfigured, "ConfigRefused",
+		reason := "ConfigRefused"
+		if errors.Is(p, ErrNoVolume) {
+			reason = "NoVolume"
+		}
+		w.c.Conditions().MarkFalse(v1alpha1.ConditionConfigured, reason,
 			"config-sidestep cannot be put into effect, the last one that could be is: %v", p)
 		return
 	}

@@ -65,12 +65,13 @@ func (b broker) id() string {
 	return b.Kind + "-" + hex.EncodeToString(sum[:4])
 }
 
-// open connects to it, starting the embedded server if it is that one.
-func (b broker) open(ctx context.Context, data string, logger *slog.Logger) (backend.Backend, error) {
+// open connects to it, starting the embedded server if it is that one. instance is
+// who we are there, also when we are started again.
+func (b broker) open(ctx context.Context, data, instance string, logger *slog.Logger) (backend.Backend, error) {
 	logger = logger.With("backend", b.id())
 	switch b.Kind {
 	case manifest.BackendKafka:
-		return connect.Kafka(ctx, &b.Kafka, logger)
+		return connect.Kafka(ctx, &b.Kafka, instance, logger)
 	case manifest.BackendNATS:
 		return connect.NATS(ctx, &b.NATS, logger)
 	default:

@@ -2,6 +2,8 @@ package standalone
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -116,6 +118,12 @@ func (b *brokers) openAll(ctx context.Context, c *manifest.Config) error {
 	return nil
 }
 
+// instance names this process to a backend, and none else: with the data goes the key.
+func (b *brokers) instance(id string) string {
+	sum := sha256.Sum256(append([]byte("instance\x00"+id+"\x00"), b.state.Key...))
+	return hex.EncodeToString(sum[:8])
+}
+
 func (b *brokers) add(ctx context.Context, c *manifest.Config, spec broker) error {
 	id := spec.id()
 	if b.swap.Member(id) != nil {
@@ -123,7 +131,7 @@ func (b *brokers) add(ctx context.Context, c *manifest.Config, spec broker) erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, openBrokerTimeout)
 	defer cancel()
-	m, err := spec.open(ctx, b.data, b.logger)
+	m, err := spec.open(ctx, b.data, b.instance(id), b.logger)
 	if err != nil {
 		return fmt.Errorf("open backend %s: %w", id, err)
 	}

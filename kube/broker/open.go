@@ -41,7 +41,7 @@ func Open(ctx context.Context, c manifest.Config, s Store, logger *slog.Logger) 
 	logger = logger.With("backend", c.Backend)
 	switch c.Backend {
 	case manifest.BackendKafka:
-		b, err = broker.Kafka(ctx, &c.Kafka, logger)
+		b, err = broker.Kafka(ctx, &c.Kafka, "", logger)
 	case manifest.BackendNATS:
 		b, err = broker.NATS(ctx, &c.NATS, logger)
 	default:

@@ -97,9 +97,13 @@ func (f *fleet) join(ctx context.Context) error {
 
 // begin gives this process a new identity. The lock is held.
 func (f *fleet) begin() {
+	before := f.roster.me
 	f.state, f.roster.me, f.seq = joining, rand.Text(), 0
 	clear(f.sent)
 	f.say(message{Kind: msgJoin, Instance: f.b.config.Instance, Clock: f.roster.clock})
+	if before != "" { // the others may not have noticed
+		f.say(message{Kind: msgExpel, Peer: before, Upto: whatever})
+	}
 	if !f.beating {
 		f.beating = true
 		f.c.group.Go(f.beat)

@@ -261,8 +261,12 @@ func (w *world) checkGroup(g string) {
 }
 
 func (p *simulated) begin() {
+	before := p.r.me
 	p.r.me, p.seq, p.joined = p.w.name(), 0, false
 	p.say(message{Kind: msgJoin, Clock: p.r.clock})
+	if before != "" {
+		p.say(message{Kind: msgExpel, Peer: before, Upto: whatever})
+	}
 }
 
 // say implements audience, as fleet does.

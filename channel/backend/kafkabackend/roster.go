@@ -114,8 +114,7 @@ func (r *roster) skip(to int64) {
 	if r.me == "" {
 		return
 	}
-	// Our join may be among it, if we have not read that before.
-	delete(r.peers, r.me)
+	// Our join may be among it. Who we were is a peer until all read otherwise.
 	r.admitted = false
 	r.to.expelled()
 }
@@ -128,6 +127,7 @@ func (r *roster) apply(offset, at int64, e *envelope) {
 		if at-m.Clock <= (stale * r.ackWait).Milliseconds() {
 			r.join(e.From, m.Instance)
 		} else if e.From == r.me {
+			r.ended[r.me] = at
 			r.expulsions(e)
 			r.to.expelled() // so that we try again
 			return

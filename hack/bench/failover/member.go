@@ -73,7 +73,7 @@ func member(ctx context.Context, o options, stdout io.Writer) error {
 	}); err != nil {
 		return err
 	}
-	if err := process.Announce(process.Ready{Kind: "Member"}); err != nil {
+	if err := process.Announce(process.Ready{Kind: "Member", URL: o.target}); err != nil {
 		return err
 	}
 	var (

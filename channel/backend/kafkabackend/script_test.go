@@ -182,3 +182,25 @@ func (s *share) openDesks() error {
 	}
 	return nil
 }
+
+// What a member acked may be with a desk that is no longer ours, and is not
+// committed yet: Close waits for that.
+func TestAMemberLeavesWhenFormerDesksHaveCommitted(t *testing.T) {
+	t.Parallel()
+	s := newScript(t)
+	m := &member{id: 7, held: map[place]*hold{}}
+	sh := &share{b: s.b, log: &logEntry{}, group: &groupEntry{ID: "g"}, members: []*member{m}, part: part{status: in, leader: "other", open: 2}}
+	m.s = sh
+	told := sh.withdraw(m)
+	if len(told) != 1 {
+		t.Fatalf("it waits for %d answers, want 1", len(told))
+	}
+	sh.finished()
+	if len(told[0]) > 0 {
+		t.Error("one has not committed, and it has left")
+	}
+	sh.finished()
+	if len(told[0]) == 0 {
+		t.Error("all have committed, and it does not leave")
+	}
+}

@@ -24,9 +24,10 @@ type share struct {
 	mu      sync.Mutex
 	part    part
 	members []*member
-	desk    *desk      // ours, if we lead
-	err     error      // the group has ended
-	exited  chan error // answered when the others can read that we have no members
+	desk    *desk        // ours, if we lead
+	err     error        // the group has ended
+	exited  chan error   // answered when the others can read that we have no members
+	leaving []chan error // answered when all our former desks have committed
 
 	// What is to be said, and is, by flush.
 	acks    map[uint64]map[int32][]int64
@@ -208,13 +209,25 @@ func (s *share) retire() {
 	me := s.part.me
 	s.b.crew.Go(func() {
 		d.commitLast(me)
-		s.b.fleet.mu.Lock()
-		defer s.b.fleet.mu.Unlock()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.act(s.part.finished())
-		s.tidy()
+		s.finished()
 	})
+}
+
+// finished: a former desk of ours has committed.
+func (s *share) finished() {
+	s.b.fleet.mu.Lock()
+	defer s.b.fleet.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	do := s.part.finished()
+	if s.part.open == 0 {
+		for _, w := range s.leaving {
+			w <- nil
+		}
+		s.leaving = nil
+	}
+	s.act(do)
+	s.tidy()
 }
 
 // change: a peer has entered, resigned or exited. The fleet's lock is held.
@@ -416,6 +429,9 @@ func (s *share) withdraw(m *member) (told []chan error) {
 		if len(s.unconfirmed) > 0 {
 			s.waiting = append(s.waiting, wait())
 		}
+	}
+	if s.part.open > 0 { // one of them may have what it acked
+		s.leaving = append(s.leaving, wait())
 	}
 	m.void()
 	before := s.part.status

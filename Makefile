@@ -14,7 +14,7 @@ MODULES := hack/bench hack/conformance hack/s3
 CLUSTER := hack/k8s/knative hack/k8s/tools hack/k8s/tools/coredns hack/rekt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run build test simulate test-cluster e2e test-long lint fuzz bench-hop bench-colocate bench-load bench-scale bench-payload bench-backend bench-swap bench generate clean
+.PHONY: help demo run build test simulate test-cluster e2e test-long lint fuzz bench-hop bench-colocate bench-load bench-scale bench-payload bench-backend bench-swap bench-failover bench generate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -80,8 +80,11 @@ bench-payload: ## compare how payloads up to 512 MiB travel (about 15 minutes); 
 bench-swap: ## measure changes of the backend under load (about 3 minutes); writes docs/perf.md
 	$(GO) -C hack/bench run ./swap -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
 
-bench-backend: ## compare the Kafka backend with franz-go on one broker (about 5 minutes); writes docs/perf.md
+bench-backend: ## compare the Kafka backend with franz-go on one broker, and a Sequence on it (about 7 minutes); writes docs/perf.md
 	$(GO) -C hack/bench run ./backend -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
+
+bench-failover: ## kill one of three processes that share 5,000 logs on a broker (about 10 minutes); writes docs/perf.md
+	$(GO) -C hack/bench run ./failover -write $(CURDIR)/docs/perf.md
 
 bench: ## the microbenchmarks, with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./channel/...

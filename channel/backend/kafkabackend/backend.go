@@ -208,7 +208,7 @@ func (b *Backend) Subscribe(ctx context.Context, log, group string, o backend.Op
 	}
 	s := f.shares[g.ID]
 	if s == nil {
-		s = &share{b: b, log: l, group: g}
+		s = &share{b: b, log: l, group: g, part: part{me: f.roster.me}}
 		f.shares[g.ID] = s
 	}
 	m := &member{

@@ -275,10 +275,13 @@ func (d *Dispatcher) Totals() (inFlight, parked int) {
 // is left, with an error if something had to be cancelled. The Backend and
 // the Sender stay open: they are the caller's.
 func (d *Dispatcher) Close(ctx context.Context) error {
+	d.stopFetching(ErrStopped)
 	d.mu.Lock()
 	d.closed = true
+	for _, r := range d.runners {
+		r.wake()
+	}
 	d.mu.Unlock()
-	d.stopFetching(ErrStopped)
 	done := make(chan struct{})
 	go func() {
 		d.running.Wait()

@@ -34,10 +34,11 @@
 //
 // # Goroutines
 //
-// For each subscription one that fetches (runner.run; started by Apply, ends
-// when the subscription leaves the table or the Dispatcher is closed), and one
-// for each record in flight (task.run, at most Config.Window; awaited by the
-// runner). Close awaits all.
+// For each subscription that has something to receive one that fetches
+// (runner.run; started by Apply and by backend.Rester, ends when there is nothing
+// more), and one for each record in flight (task.run, at most Config.Window;
+// awaited by the runner). On a backend whose subscriptions do not rest the former
+// stays until the subscription leaves the table. Close awaits all.
 //
 // # Tables
 //

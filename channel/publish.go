@@ -106,8 +106,20 @@ func transient(err error) bool {
 	return errors.Is(err, backend.ErrUnavailable) && !errors.Is(err, backend.ErrFull)
 }
 
-// Room reports why ingress should take no events now, or nil.
-func (d *Dispatcher) Room() error { return d.Backend.Room() }
+// Room reports why ingress should take no events for a channel now, or nil.
+func (d *Dispatcher) Room(c *Channel) error { return d.Backend.Room(c.log) }
+
+// Full counts the channels that ingress should take no events for.
+func (d *Dispatcher) Full() (n int) {
+	v := d.Hold()
+	defer v.Release()
+	for _, c := range v.byName {
+		if d.Room(c) != nil {
+			n++
+		}
+	}
+	return n
+}
 
 // nonces makes Dedup keys that no other process and no other call makes.
 type nonces struct {

@@ -34,6 +34,11 @@ type runner struct {
 	fetch, work context.Context //nolint:containedctx // the runner's life
 	stop        context.CancelFunc
 
+	sub     backend.Subscription // nil: to be opened; of who runs run
+	pause   time.Duration        // before it is, if that failed
+	resting atomic.Bool          // nobody runs run: see rests
+	awake   func()               // wake, made once
+
 	slots    chan struct{} // one for each record in flight, and one to fetch
 	inFlight atomic.Int64
 	parked   atomic.Int64
@@ -60,48 +65,79 @@ func (d *Dispatcher) startRunner(s *step) *runner {
 	// stopped; a subscription that is removed ends with both.
 	var endWork context.CancelFunc
 	r.work, endWork = context.WithCancel(d.working)
+	r.awake = r.wake
 	fetch, endFetch := context.WithCancel(d.fetching)
 	r.fetch = fetch
-	r.stop = func() { endFetch(); endWork() }
+	r.stop = func() { endFetch(); endWork(); r.wake() }
 	d.running.Add(1)
 	go r.run()
 	return r
 }
 
-// run subscribes, again and again if it must, until it is stopped.
+// run subscribes, again and again if it must, and receives, until the runner is
+// stopped or rests.
 func (r *runner) run() {
-	defer r.d.running.Done()
-	defer r.stop()
-	pause := subscribePause
 	for r.fetch.Err() == nil {
-		s, err := r.d.Backend.Subscribe(r.fetch, r.log, r.uid, backend.Options{
-			Window: r.d.Window, Buffer: fetchBuffer,
-		})
+		err := r.subscribe()
 		if err == nil {
-			r.err.Store(nil)
-			pause = subscribePause
-			err = r.receive(s)
-			r.tasks.Wait()
-			s.Close()
+			if err = r.receive(); err == nil {
+				return // wake goes on
+			}
+			r.close()
 		}
-		if r.fetch.Err() != nil {
-			return
+		if r.fetch.Err() == nil {
+			r.failed(err)
 		}
-		r.err.Store(&err)
-		r.d.Logger.Warn("cannot receive; trying again",
-			"log", r.log, "subscription", r.uid, "pause", pause, "error", err)
-		sleep(r.fetch, pause)
-		pause = min(2*pause, subscribePauseMax)
+	}
+	r.close()
+	r.stop()
+	r.d.running.Done()
+}
+
+// subscribe opens the subscription unless it is open.
+func (r *runner) subscribe() (err error) {
+	if r.sub != nil {
+		return nil
+	}
+	r.sub, err = r.d.Backend.Subscribe(r.fetch, r.log, r.uid, backend.Options{
+		Window: r.d.Window, Buffer: fetchBuffer,
+	})
+	if err != nil {
+		r.sub = nil
+		return err
+	}
+	r.err.Store(nil)
+	r.pause = subscribePause
+	return nil
+}
+
+// close leaves the group once what was received has been dealt with.
+func (r *runner) close() {
+	r.tasks.Wait()
+	if r.sub != nil {
+		r.sub.Close()
+		r.sub = nil
 	}
 }
 
-// receive takes records until there is an error.
-func (r *runner) receive(s backend.Subscription) error {
-	for {
+// failed says what is wrong, and waits before the next try.
+func (r *runner) failed(err error) {
+	r.err.Store(&err)
+	pause := max(r.pause, subscribePause)
+	r.d.Logger.Warn("cannot receive; trying again",
+		"log", r.log, "subscription", r.uid, "pause", pause, "error", err)
+	sleep(r.fetch, pause)
+	r.pause = min(2*pause, subscribePauseMax)
+}
+
+// receive takes records until there is an error, or, without one, until the
+// runner rests.
+func (r *runner) receive() error {
+	for !r.rests() {
 		if err := r.admit(); err != nil {
 			return err
 		}
-		rec, err := s.Receive(r.fetch)
+		rec, err := r.sub.Receive(r.fetch)
 		if err != nil {
 			<-r.slots
 			return err
@@ -111,7 +147,33 @@ func (r *runner) receive(s backend.Subscription) error {
 			<-r.slots
 			return err // rec was not acked: it comes back
 		}
-		r.start(&task{r: r, sub: s, rec: rec, charged: n, received: time.Now()})
+		r.start(&task{r: r, sub: r.sub, rec: rec, charged: n, received: time.Now()})
+	}
+	return nil
+}
+
+// rests tells whether nobody has to run the runner until wake is called. Most of
+// thousands of subscriptions have nothing to do at any time, and a goroutine costs
+// 8 KiB of stack. If it returns true another may run it by then.
+func (r *runner) rests() bool {
+	s, ok := r.sub.(backend.Rester)
+	if !ok {
+		return false
+	}
+	r.resting.Store(true)
+	if !s.Rest(r.awake) && r.resting.CompareAndSwap(true, false) {
+		return false
+	}
+	if r.fetch.Err() != nil {
+		r.wake() // who ended it may have come too early to see that we rest
+	}
+	return true
+}
+
+// wake has a runner that rests run again.
+func (r *runner) wake() {
+	if r.resting.CompareAndSwap(true, false) {
+		go r.run()
 	}
 }
 

@@ -52,6 +52,12 @@ func (c *Claim) validate() error {
 	if err := validateOwner(c.Owner); err != nil {
 		return err
 	}
+	return c.locates()
+}
+
+// locates tells whether c leads to a payload, of its owner's namespace. Of a link
+// that is all there is to say of the owner.
+func (c *Claim) locates() error {
 	if c.Store == "" || len(c.Store) > MaxStoreID {
 		return fmt.Errorf("store id of %d bytes", len(c.Store))
 	}

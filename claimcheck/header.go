@@ -23,7 +23,7 @@ var (
 // MaxHeader is how long an encoded claim can be, in characters.
 const MaxHeader = 2048
 
-// formatVersion is the first byte of what is signed.
+// formatVersion is the first byte of a header's message.
 const formatVersion = 1
 
 // urlText is URL-safe; Strict, so that one claim has one encoding.
@@ -61,8 +61,8 @@ func (k *Keys) ParseHeader(header, owner string) (Claim, error) {
 	if !ok {
 		return Claim{}, ErrSignature
 	}
-	c, rest, err := parseMessage(message)
-	if err != nil || len(rest) != 0 {
+	c, err := parseMessage(message)
+	if err != nil {
 		return Claim{}, fmt.Errorf("%w: of another version", ErrSignature)
 	}
 	if c.Owner != owner {
@@ -75,7 +75,7 @@ func (k *Keys) ParseHeader(header, owner string) (Claim, error) {
 // lengths, hashes as they are.
 func appendClaim(b []byte, c *Claim) []byte {
 	for _, s := range []string{c.Store, c.Object, c.Owner, c.ContentType} {
-		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
+		b = appendText(b, s)
 	}
 	b = binary.AppendUvarint(b, uint64(c.Size))
 	b = binary.AppendUvarint(b, uint64(c.Expires.Unix()))
@@ -83,12 +83,16 @@ func appendClaim(b []byte, c *Claim) []byte {
 	return append(b, c.Blocks[:]...)
 }
 
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
 var errFormat = errors.New("malformed claim")
 
-// parseMessage reads a version and what appendClaim wrote. What follows is rest.
-func parseMessage(b []byte) (c Claim, rest []byte, err error) {
+// parseMessage reads a version and what appendClaim wrote.
+func parseMessage(b []byte) (c Claim, err error) {
 	if len(b) == 0 || b[0] != formatVersion {
-		return Claim{}, nil, errFormat
+		return Claim{}, errFormat
 	}
 	d := decoder{b: b[1:]}
 	for _, s := range []*string{&c.Store, &c.Object, &c.Owner, &c.ContentType} {
@@ -98,13 +102,13 @@ func parseMessage(b []byte) (c Claim, rest []byte, err error) {
 	c.Expires = d.time()
 	d.bytes(c.SHA256[:])
 	d.bytes(c.Blocks[:])
-	if d.bad {
-		return Claim{}, nil, errFormat
+	if d.bad || len(d.b) != 0 {
+		return Claim{}, errFormat
 	}
 	if err := c.validate(); err != nil {
-		return Claim{}, nil, err
+		return Claim{}, err
 	}
-	return c, d.b, nil
+	return c, nil
 }
 
 // decoder reads fields until one is bad.

@@ -14,8 +14,13 @@ const minKey = 32
 // keyIDSize is how many bytes of a key's hash name it.
 const keyIDSize = 4
 
-// macSize is how many bytes of an HMAC-SHA256 are kept: all.
-const macSize = sha256.Size
+// How many bytes of an HMAC-SHA256 are kept: all in a header; in a link, which
+// travels with every hop and is valid for a while only, the half that RFC 2104,
+// section 5, asks for at least.
+const (
+	headerMAC = sha256.Size
+	linkMAC   = sha256.Size / 2
+)
 
 // Keys sign headers and links. The first secret signs; all of them verify, so
 // that a rotation overlaps: add the new one at the end everywhere, then move it to the
@@ -56,43 +61,49 @@ func deriveKey(secret []byte) (k signingKey, err error) {
 		return k, err
 	}
 	copy(k.id[:], id)
-	if k.header, err = hkdf.Key(sha256.New, secret, nil, "sidestep claim header v1", macSize); err != nil {
+	if k.header, err = hkdf.Key(sha256.New, secret, nil, "sidestep claim header v1", sha256.Size); err != nil {
 		return k, err
 	}
-	k.link, err = hkdf.Key(sha256.New, secret, nil, "sidestep claim link v1", macSize)
+	k.link, err = hkdf.Key(sha256.New, secret, nil, "sidestep claim link v2", sha256.Size)
 	return k, err
 }
 
-// use picks one of the keys derived from a secret.
-type use func(*signingKey) []byte
+// use is what something is signed for: by which of the keys derived from a
+// secret, and with how much of the MAC.
+type use struct {
+	key func(*signingKey) []byte
+	mac int
+}
 
-func forHeader(k *signingKey) []byte { return k.header }
-func forLink(k *signingKey) []byte   { return k.link }
+var (
+	forHeader = use{func(k *signingKey) []byte { return k.header }, headerMAC}
+	forLink   = use{func(k *signingKey) []byte { return k.link }, linkMAC}
+)
 
 // sign appends key id and MAC to a message.
 func (k *Keys) sign(u use, message []byte) []byte {
 	first := &k.keys[0]
 	message = append(message, first.id[:]...)
-	return append(message, mac(u(first), message)...)
+	return append(message, u.sum(first, message)...)
 }
 
 // verify returns the message of what sign made, or false.
 func (k *Keys) verify(u use, signed []byte) ([]byte, bool) {
-	if len(signed) < keyIDSize+macSize {
+	if len(signed) < keyIDSize+u.mac {
 		return nil, false
 	}
-	body, sum := signed[:len(signed)-macSize], signed[len(signed)-macSize:]
+	body, sum := signed[:len(signed)-u.mac], signed[len(signed)-u.mac:]
 	message, id := body[:len(body)-keyIDSize], body[len(body)-keyIDSize:]
 	for i := range k.keys {
-		if key := &k.keys[i]; string(key.id[:]) == string(id) && hmac.Equal(mac(u(key), body), sum) {
+		if key := &k.keys[i]; string(key.id[:]) == string(id) && hmac.Equal(u.sum(key, body), sum) {
 			return message, true
 		}
 	}
 	return nil, false
 }
 
-func mac(key, message []byte) []byte {
-	h := hmac.New(sha256.New, key)
+func (u use) sum(k *signingKey, message []byte) []byte {
+	h := hmac.New(sha256.New, u.key(k))
 	h.Write(message)
-	return h.Sum(nil)
+	return h.Sum(nil)[:u.mac]
 }

@@ -241,6 +241,48 @@ func TestACorruptedPayloadIsNeverServedWhole(t *testing.T) {
 	}
 }
 
+// It is part of every request and answer of a step, and so of what a hop takes.
+func TestALinkIsShort(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	if path := s.link(t, s.put(t, randomBytes(1, 2*mib)), time.Hour); len(path) > 180 {
+		t.Errorf("got %d characters: %s", len(path), path)
+	}
+}
+
+// What a link says is enough to serve it, and for nothing else.
+func TestALinksClaimIsForRangesAlone(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	data := randomBytes(1, mib+1)
+	made := s.put(t, data)
+	c, _, err := s.ParseLink(s.link(t, made, time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.OpenRanges(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("got %d bytes, %v, want the %d stored", len(got), err, len(data))
+	}
+	_, opened := s.Open(t.Context(), c)
+	_, carried := s.Carry(t.Context(), c, owner)
+	_, encoded := s.Header(c)
+	_, linked := s.Link(t.Context(), c, time.Hour)
+	for what, err := range map[string]error{"open": opened, "carry": carried, "header": encoded, "link": linked} {
+		if err == nil {
+			t.Errorf("%s: no error", what)
+		}
+	}
+	made.SHA256[0] ^= 1
+	if _, err := s.OpenRanges(t.Context(), made); !errors.Is(err, claimcheck.ErrCorrupt) {
+		t.Errorf("another hash of all than the trailer's: got %v, want ErrCorrupt", err)
+	}
+}
+
 func TestALinkMarksItsPayloadOnce(t *testing.T) {
 	t.Parallel()
 	s := serve(t)

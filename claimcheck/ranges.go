@@ -3,6 +3,7 @@ package claimcheck
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -13,13 +14,26 @@ import (
 // yielded is right. It takes the memory of one block, and of the trailer (32
 // bytes per MiB). Reading needs ctx.
 func (r *Checkroom) OpenRanges(ctx context.Context, c Claim) (io.ReadSeekCloser, error) {
+	return r.openRanges(ctx, c)
+}
+
+func (r *Checkroom) openRanges(ctx context.Context, c Claim) (*ranged, error) {
 	s, err := r.store(c.Store)
 	if err == nil {
-		err = c.validate()
+		err = c.locates()
 	}
 	var trailer []byte
 	if err == nil {
 		trailer, err = readTrailer(ctx, s, &c)
+	}
+	if err == nil {
+		// The trailer, which is what Blocks says, ends in the hash of all: a link does not
+		// say it again.
+		whole := [sha256.Size]byte(trailer[len(trailer)-sha256.Size:])
+		if c.SHA256 != whole && c.SHA256 != [sha256.Size]byte{} {
+			err = fmt.Errorf("%w: SHA-256 differs", ErrCorrupt)
+		}
+		c.SHA256 = whole
 	}
 	if err != nil {
 		r.notify.Failed(OpFetch, err)
@@ -142,4 +156,4 @@ func (r *ranged) Close() error {
 }
 
 // hashOf is the SHA-256 of a claim in hexadecimal.
-func hashOf(c *Claim) string { return fmt.Sprintf("%x", [sha256.Size]byte(c.SHA256)) }
+func hashOf(c *Claim) string { return hex.EncodeToString(c.SHA256[:]) }

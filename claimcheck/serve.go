@@ -41,13 +41,13 @@ func (r *Checkroom) serve(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, err.Error(), http.StatusForbidden)
 		return
 	}
-	content, err := r.OpenRanges(req.Context(), c)
+	content, err := r.openRanges(req.Context(), c)
 	if err != nil {
 		refuse(w, err)
 		return
 	}
 	defer content.Close()
-	head(w.Header(), &c)
+	head(w.Header(), content.claim)
 	// Each range would cost a block: who wants many gets all.
 	if strings.Contains(req.Header.Get("Range"), ",") {
 		req = req.Clone(req.Context())

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -183,6 +184,45 @@ func TestABusyPodsChainGoesOnInAnotherPod(t *testing.T) {
 	w.eventually("it is settled", func() bool { return len(w.lines()) > 0 })
 	if n := len(w.steps[0].calls()); n != 2 {
 		t.Errorf("the step before was called %d times, want once for each event", n)
+	}
+}
+
+// A pod that gives an event back while the others are busy, too, has it wait in one of
+// them. To store it would put it behind all that is in the store, or past those that
+// wait in the pods.
+func TestAChainThatABusyPodGaveBackWaitsInAnotherBusyPod(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "a", "b")
+	a, b := newStep(t, "a"), newStep(t, "b")
+	never, soon := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(soon) })
+	defer release()
+	w.steps[1].answer = func(int, *http.Request) int { <-never; return 0 }
+	defer close(never)
+	b.answer = func(int, *http.Request) int { <-soon; return 0 }
+	w.pod("p", func(c *sidecar.Config) { c.MaxInFlight = 1; c.MaxWait = time.Millisecond }, w.steps...)
+	q := w.pod("q", func(c *sidecar.Config) { c.MaxInFlight = 1 }, a, b)
+	// All chains of ours begin in p; those of another dispatcher in q.
+	w.m.Pods[0].Weight = 1000
+	if err := w.pods.SetPolicy(balance.Weighted); err != nil {
+		t.Fatal(err)
+	}
+	w.apply("p", "q")
+	others := newTown(t, "a", "b")
+	others.m = Map{Services: w.m.Services, Pods: w.m.Pods[1:]}
+	for i, c := range others.seq {
+		c.Subscriptions[0].Subscriber = w.seq[i].Subscriptions[0].Subscriber
+	}
+	others.apply("q")
+	others.publish(ev("other"))
+	w.publish(ev("1"))
+	w.eventually("both pods are full", func() bool { return len(w.steps[1].calls()) == 1 && len(b.calls()) == 1 })
+	w.publish(ev("2"))
+	w.eventually("it waits in the other pod", func() bool { return loadOf(t, greeted(t, q), b).Queue == 1 })
+	release()
+	w.eventually("it has run there", func() bool { return len(w.lines()) == 1 })
+	if got := w.story(); !strings.Contains(got, "step b q short-circuited 200 after overload: completed") || strings.Contains(got, "spill") {
+		t.Errorf("what happened: %s", got)
 	}
 }
 

@@ -40,8 +40,6 @@ type Pods struct {
 	index atomic.Pointer[index]
 	plans atomic.Uint64 // numbers plans
 
-	patient bool // chains wait in their pod: an experiment's
-
 	life  context.Context //nolint:containedctx // it is that of the handshakes
 	end   context.CancelFunc
 	shake sync.WaitGroup

@@ -218,6 +218,9 @@ func (a *attempt) prepare() error {
 		return err
 	}
 	limits := wire.Limits{Room: a.run.Room, SpillAfter: a.spillAfter(), Budget: max(0, a.run.Budget), Traced: a.run.Traced}
+	if a.run.Spilled != "" {
+		limits.Wait = limits.Budget // it has waited already, and it is its turn somewhere
+	}
 	a.limits = limits.Append(a.limits[:0])
 	a.extra[0] = event.Attribute{Name: wire.SlipHeader, Value: slip}
 	a.extra[1] = event.Attribute{Name: wire.LimitsHeader, Value: string(a.limits)}
@@ -230,7 +233,7 @@ func (a *attempt) prepare() error {
 // spillAfter is how long the chain may wait for a place within the pod.
 func (a *attempt) spillAfter() time.Duration {
 	limit := max(0, a.run.Budget)
-	if a.pods.patient || len(*a.set.holders.Load()) < 2 {
+	if len(*a.set.holders.Load()) < 2 {
 		return limit
 	}
 	size := a.run.Event.Size()

@@ -125,11 +125,12 @@ type Publisher interface {
 	// ErrClosed.
 	Publish(ctx context.Context, log string, r *Record) error
 
-	// Room reports why the backend would rather take no new records from
-	// outside now (an error that wraps ErrFull), or nil. It never blocks.
-	// Publish may still succeed then: what is left is kept for records that
-	// are on their way through, so that they can be settled.
-	Room() error
+	// Room reports why a log would rather take no new records from outside
+	// now (an error that wraps ErrFull), or nil. It never blocks, and does
+	// not look for the log: where there is none it is a broker's answer for
+	// any. Publish may still succeed then: what is left is kept for records
+	// that are on their way through, so that they can be settled.
+	Room(log string) error
 }
 
 // Subscriber opens cursors.
@@ -167,6 +168,21 @@ type Subscription interface {
 	// Close leaves the group. Unacked records go back at once. A second
 	// Close is nothing.
 	Close() error
+}
+
+// Rester is a Subscription that says when there is something to receive, so that
+// no goroutine has to wait for that in Receive. A process with thousands of
+// subscriptions, most of them idle, pays for a goroutine with its stack for each
+// otherwise. It is optional: without it a caller waits in Receive.
+type Rester interface {
+	Subscription
+	// Rest returns true only if Receive would wait now; wake is called, from any
+	// goroutine, when that may have changed: a record is there, or Receive has an
+	// error to return. It is called once, perhaps without need and perhaps before
+	// Rest returns; not at all if Rest returns false (Receive may wait even so), or
+	// once a later call of Rest has taken its place. It must not wait, nor call the
+	// subscription.
+	Rest(wake func()) bool
 }
 
 // Delivery is a record handed to one member. The member owns it until Ack or

@@ -34,6 +34,8 @@ func header(attribute string) string {
 		return "ce-subject"
 	case "time":
 		return "ce-time"
+	case "dataref":
+		return "ce-dataref"
 	case "dataschema":
 		return "ce-dataschema"
 	case "schemaurl":

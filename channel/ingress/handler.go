@@ -144,7 +144,7 @@ func (x *exchange) accept() error {
 	if err != nil {
 		return err
 	}
-	if err := x.Dispatcher.Room(); err != nil {
+	if err := x.Dispatcher.Room(c); err != nil {
 		return err
 	}
 	b, err := x.read()

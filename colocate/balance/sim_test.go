@@ -110,6 +110,7 @@ const (
 	alwaysRemote
 	balanced
 	anew // the pod is chosen anew before each step
+	compared
 )
 
 type sim struct {

@@ -76,7 +76,10 @@ func (c *chain) run(ctx context.Context) error {
 // place there. 0: it may.
 func (c *chain) mayCall(ctx context.Context, call *call) wire.Reason {
 	wait := c.s.MaxWait
-	if c.limits.SpillAfter >= 0 {
+	switch {
+	case len(c.outcome.Ran) == 0 && c.limits.Wait > 0:
+		wait = min(wait, c.limits.Wait)
+	case c.limits.SpillAfter >= 0:
 		wait = min(wait, c.limits.SpillAfter)
 	}
 	if len(c.outcome.Ran) > 0 {

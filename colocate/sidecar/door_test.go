@@ -133,6 +133,31 @@ func TestAChainWaitsInTheMiddleForAsLongAsItMay(t *testing.T) {
 	}
 }
 
+// What a busy pod has given back may wait in this one, in turn with what is in it.
+func TestAChainThatIsHandedOverWaitsAtTheDoor(t *testing.T) {
+	t.Parallel()
+	g := newGate(t)
+	p := newPod(t, func(c *Config) { c.MaxInFlight = 1 }, g.stepServer)
+	a := p.background("a", noLimits)
+	receive(t, g.entered, "a call")
+	l := noLimits
+	l.Wait = 20 * time.Millisecond
+	p.post("x", l).want(t, wire.Spilled, wire.Overload, 0, 0, "-")
+	l.Wait = patience
+	b := p.background("b", l)
+	p.eventually("one waits", func() bool { return p.steps[0].waiting.Load() == 1 })
+	p.post("c", noLimits).want(t, wire.Busy, wire.Overload, 0, 0, "-")
+	g.open <- struct{}{}
+	receive(t, a, "an answer").want(t, wire.Completed, 0, 0, 1, "a>gate")
+	receive(t, g.entered, "the one that waited")
+	g.open <- struct{}{}
+	got := receive(t, b, "an answer")
+	got.want(t, wire.Completed, 0, 0, 1, "b>gate")
+	if got.Ran[0].Wait <= 0 {
+		t.Errorf("timings %v", got.Ran)
+	}
+}
+
 func TestASlipThatIsNoGoodHasNothingCalled(t *testing.T) {
 	t.Parallel()
 	step, other := newStepServer(t, nil), newStepServer(t, nil)

@@ -78,22 +78,25 @@ func (s *Server) serveChain(ctx *fasthttp.RequestCtx) {
 }
 
 // admit takes what a chain needs to begin: its place at the first step, unless its
-// event is so large that the place would be empty for long, and memory.
+// event is so large that the place would be empty for long, or may wait for one, and
+// memory.
 func (s *Server) admit(c *chain, length int64) bool {
 	if s.s.chains.Add(1) > int64(s.s.MaxChains) || s.s.draining.Load() {
 		s.s.chains.Add(-1)
 		return false
 	}
 	first := c.slip.calls[c.at].step
-	if !first.try() {
+	c.placed = first.try()
+	if !c.placed && c.limits.Wait <= 0 {
 		s.s.chains.Add(-1)
 		return false
 	}
 	if length < 0 || length > int64(s.s.Inline) {
-		first.leave()
 		length = int64(s.s.Inline)
-	} else {
-		c.placed = true
+		if c.placed {
+			first.leave()
+			c.placed = false
+		}
 	}
 	if n := length + overhead; s.s.memory.TryAcquire("", n) {
 		c.charged = n

@@ -22,6 +22,10 @@ type Limits struct {
 	// first, to the microsecond; then the chain spills. NoLimit: for as long as
 	// the sidecar allows.
 	SpillAfter time.Duration
+	// Wait is how long to wait for a place at the first step, to the microsecond, as
+	// far as the sidecar allows: for an event that a busy pod has given back, and
+	// which would wait nowhere else. 0: not at all, the answer is Busy.
+	Wait time.Duration
 	// Budget is how long the chain may have run when its next step begins, to
 	// the microsecond: the checkpoint. NoLimit: no checkpoint.
 	Budget time.Duration
@@ -53,6 +57,9 @@ func (l *Limits) Append(dst []byte) []byte {
 	}
 	if l.Budget >= 0 {
 		dst = appendMicros(append(dst, ";budget="...), l.Budget)
+	}
+	if l.Wait > 0 {
+		dst = appendMicros(append(dst, ";wait="...), l.Wait)
 	}
 	if l.Traced {
 		dst = append(dst, ";traced"...)
@@ -87,6 +94,8 @@ func ParseLimits(value string) (Limits, error) {
 			l.SpillAfter, ok = micros(v)
 		case "budget":
 			l.Budget, ok = micros(v)
+		case "wait":
+			l.Wait, ok = micros(v)
 		case "traced":
 			l.Traced = true
 		}

@@ -137,8 +137,8 @@ func TestLimitsArriveAsTheyWereSent(t *testing.T) {
 	}{
 		{"1", Limits{SpillAfter: NoLimit, Budget: NoLimit}},
 		{"1;spill-after=0;budget=0", Limits{}},
-		{"1;start=63;steps=64;room=1048576;spill-after=1500;budget=1000000", Limits{63, 64, 1 << 20, 1500 * time.Microsecond, time.Second, false}},
-		{"1;start=1;spill-after=0;budget=0;traced", Limits{Start: 1, Traced: true}},
+		{"1;start=63;steps=64;room=1048576;spill-after=1500;budget=1000000", Limits{63, 64, 1 << 20, 1500 * time.Microsecond, 0, time.Second, false}},
+		{"1;start=1;spill-after=0;budget=0;wait=30000000;traced", Limits{Start: 1, Wait: 30 * time.Second, Traced: true}},
 	} {
 		if text := string(tt.Append(nil)); text != tt.text {
 			t.Errorf("sent %s, want %s", text, tt.text)
@@ -163,7 +163,7 @@ func TestTheHotPathDoesNotAllocate(t *testing.T) {
 	}
 	o, buf := outcomes[1].Outcome, make([]byte, 0, 512)
 	got := Outcome{Ran: make([]Timing, 0, 8)}
-	l := Limits{1, 2, 3, time.Second, time.Second, true}
+	l := Limits{1, 2, 3, time.Second, time.Second, time.Second, true}
 	if n := testing.AllocsPerRun(100, func() {
 		buf = o.Append(buf[:0])
 		if err := ParseOutcome(outcomes[1].text, &got); err != nil {

@@ -10,13 +10,14 @@ import (
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
 )
 
-// Kafka connects to the brokers that k names. Errors are those of kafkabackend.Connect.
-func Kafka(ctx context.Context, k *manifest.Kafka, logger *slog.Logger) (backend.Backend, error) {
+// Kafka connects to the brokers that k names. instance is kafkabackend.Config's.
+// Errors are those of kafkabackend.Connect.
+func Kafka(ctx context.Context, k *manifest.Kafka, instance string, logger *slog.Logger) (backend.Backend, error) {
 	return kafkabackend.Connect(ctx, kafkabackend.Config{
 		Brokers: k.Brokers, TLS: k.TLS, CAFile: k.Files.CAFile, CertFile: k.Files.CertFile, KeyFile: k.Files.KeyFile,
 		Mechanism: k.SASL.Mechanism, UserFile: k.SASL.UserFile, PasswordFile: k.SASL.PasswordFile,
 		TopicTemplate: k.TopicTemplate, Partitions: k.Partitions, Replicas: k.ReplicationFactor, Retention: k.Retention,
-		Logger: logger,
+		Instance: instance, Logger: logger,
 	})
 }
 

@@ -115,12 +115,17 @@ func (s Spec) ID() string {
 type Open func(ctx context.Context, s Spec, logger *slog.Logger) (backend.Backend, error)
 
 // Connect is an Open for backends that are elsewhere; embedded opens the one that is
-// not.
-func Connect(embedded Open) Open {
+// not. instance, if set, is who we are at the backend with an ID, also when we are started
+// again.
+func Connect(embedded Open, instance func(id string) string) Open {
 	return func(ctx context.Context, s Spec, logger *slog.Logger) (backend.Backend, error) {
 		switch s.Kind {
 		case manifest.BackendKafka:
-			return Kafka(ctx, &s.Kafka, logger)
+			name := ""
+			if instance != nil {
+				name = instance(s.ID())
+			}
+			return Kafka(ctx, &s.Kafka, name, logger)
 		case manifest.BackendNATS:
 			return NATS(ctx, &s.NATS, logger)
 		default:

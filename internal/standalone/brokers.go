@@ -2,6 +2,8 @@ package standalone
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -62,7 +64,7 @@ type brokers struct {
 func newBrokers(s *state, embedded broker.Open, logger *slog.Logger) *brokers {
 	b := &brokers{state: s, logger: logger, wake: make(chan struct{}, 1)}
 	b.swap = swapbackend.New(swapbackend.Config{Home: func(log string) string { return b.homes.Load().OfLog(log) }, Logger: logger})
-	b.pool = broker.NewPool(b.swap, broker.Connect(embedded), logger)
+	b.pool = broker.NewPool(b.swap, broker.Connect(embedded, b.instance), logger)
 	return b
 }
 
@@ -88,6 +90,12 @@ func (b *brokers) open(ctx context.Context, c *manifest.Config) error {
 		}
 	}
 	return nil
+}
+
+// instance names this process to a backend, and none else: with the data goes the key.
+func (b *brokers) instance(id string) string {
+	sum := sha256.Sum256(append([]byte("instance\x00"+id+"\x00"), b.state.Key...))
+	return hex.EncodeToString(sum[:8])
 }
 
 // openAll opens what a configuration uses and is not open yet.

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"os"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -20,13 +19,8 @@ import (
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
 )
 
-const (
-	// trimAfter is when what a start needed beside what stays is no longer
-	// needed: by then all subscriptions are open.
-	trimAfter = 10 * time.Second
-	// shutdownGrace is for what must not take long once draining is over.
-	shutdownGrace = 5 * time.Second
-)
+// shutdownGrace is for what must not take long once draining is over.
+const shutdownGrace = 5 * time.Second
 
 // process is a running standalone process: a replica that files feed.
 type process struct {
@@ -52,6 +46,8 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err := c.Validate(); err != nil {
 		return err
 	}
+	started := collectOften()
+	defer started()
 	p := &process{Config: c}
 	// Before they are read: no edit falls in between.
 	p.files, p.unseen = openWatcher(c.Paths)
@@ -72,7 +68,7 @@ func Run(ctx context.Context, c Config) (err error) {
 		p.Logger.Info("stopped while starting", "because", err)
 		return nil
 	}
-	return p.replica.Serve(ctx, p.life())
+	return p.replica.Serve(ctx, p.life(started))
 }
 
 // closers undo what was opened, the last first.
@@ -191,10 +187,18 @@ func (p *process) openEngine(payloads *channel.Claims) error {
 	return nil
 }
 
-// life is what goes on beside the servers.
-func (p *process) life() replica.Life {
+// life is what goes on beside the servers. It calls started when all subscriptions
+// are open.
+func (p *process) life(started func()) replica.Life {
 	life := replica.Life{
-		Begin: func(ctx context.Context) error { return p.reload(ctx, p.set) },
+		Begin: func(ctx context.Context) error {
+			if err := p.reload(ctx, p.set); err != nil {
+				return err
+			}
+			p.set = &manifest.Set{Config: p.set.Config} // the rest is in the table
+			started()
+			return nil
+		},
 		Run: []func(context.Context){
 			p.lifecycle.run, p.brokers.run, trim,
 			func(ctx context.Context) { p.claims.Run(ctx, p.lifecycle.oldest) },
@@ -220,13 +224,5 @@ func profiles() map[string]http.Handler {
 		"/debug/pprof/profile": http.HandlerFunc(pprof.Profile),
 		"/debug/pprof/symbol":  http.HandlerFunc(pprof.Symbol),
 		"/debug/pprof/trace":   http.HandlerFunc(pprof.Trace),
-	}
-}
-
-// trim gives back to the system, once, the memory that a start with thousands of
-// channels took and an idle process would keep for minutes.
-func trim(ctx context.Context) {
-	if sleep(ctx, trimAfter) {
-		debug.FreeOSMemory()
 	}
 }

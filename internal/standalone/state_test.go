@@ -142,3 +142,19 @@ func TestStateThatCannotBeSavedLeavesTheOldOne(t *testing.T) {
 		t.Errorf("the folder holds %v, %v; want the state alone", entries, err)
 	}
 }
+
+// Kafka takes a process that was started again for the one that it was, and for no other.
+func TestAProcessIsTheSameToABrokerAfterARestart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	instance := func(s *state, id string) string { return (&brokers{state: s}).instance(id) }
+	first := instance(mustOpen(t, dir), "kafka-1")
+	if again := instance(mustOpen(t, dir), "kafka-1"); again != first {
+		t.Errorf("after a restart it is %s, was %s", again, first)
+	}
+	for _, other := range []string{instance(mustOpen(t, dir), "kafka-2"), instance(mustOpen(t, t.TempDir()), "kafka-1")} {
+		if other == first || other == "" {
+			t.Errorf("another one, or at another broker: %q", other)
+		}
+	}
+}

@@ -28,8 +28,8 @@ func Gauges(reg prometheus.Registerer, d *channel.Dispatcher, b *budget.Budget) 
 		func() float64 { return float64(b.Used()) })
 	gauge("sidestep_budget_bytes", "The byte budget.",
 		func() float64 { return float64(b.Total()) })
-	gauge("sidestep_backend_full", "1 while the backend takes no events from outside.", func() float64 {
-		if d.Room() != nil {
+	gauge("sidestep_backend_full", "1 while a backend takes no events from outside for one channel or more.", func() float64 {
+		if d.Full() > 0 {
 			return 1
 		}
 		return 0

@@ -54,7 +54,7 @@ func (s *Servers) Open(ctx context.Context, spec broker.Spec, logger *slog.Logge
 	if err != nil {
 		return nil, err
 	}
-	return broker.Connect(s.openStore)(ctx, spec, logger)
+	return broker.Connect(s.openStore, nil)(ctx, spec, logger)
 }
 
 // openStore reads the password anew whenever it connects: it may be another one by
@@ -125,7 +125,7 @@ func (s *Servers) CompleteClaimStore(ctx context.Context, url, secret string) (s
 		return "", err
 	}
 	if files[keyCredentials] == "" {
-		return "", fmt.Errorf("Secret %s has no key %s", secret, keyCredentials)
+		return "", fmt.Errorf("the Secret %s has no key %s", secret, keyCredentials)
 	}
 	return stores.WithCredentials(url, files[keyCredentials]), nil
 }
@@ -152,7 +152,7 @@ func (s *Servers) nats(ctx context.Context, id string, n manifest.NATS) (manifes
 	}
 	n.TLS = manifest.NATSTLS{CAFile: files[keyCA], CertFile: files[keyCertificate], KeyFile: files[keyKey]}
 	if n.CredentialsFile+n.NKeyFile+n.TokenFile+n.PasswordFile+n.TLS.CAFile+n.TLS.CertFile == "" {
-		return n, fmt.Errorf("Secret %s has none of the keys %s, %s, %s, %s (with nats.user), %s, and %s with %s",
+		return n, fmt.Errorf("the Secret %s has none of the keys %s, %s, %s, %s (with nats.user), %s, and %s with %s",
 			n.Secret, keyCreds, keyNKey, keyToken, keyPassword, keyCA, keyCertificate, keyKey)
 	}
 	return n, nil
@@ -165,7 +165,7 @@ func (s *Servers) kafka(ctx context.Context, id string, k manifest.Kafka) (manif
 			return k, err
 		}
 		if k.SASL.UserFile, k.SASL.PasswordFile = files[keyUser], files[keyPassword]; k.SASL.UserFile == "" || k.SASL.PasswordFile == "" {
-			return k, fmt.Errorf("Secret %s: want the keys %s and %s", name, keyUser, keyPassword)
+			return k, fmt.Errorf("the Secret %s: want the keys %s and %s", name, keyUser, keyPassword)
 		}
 	}
 	if name := k.TLSSecret; name != "" {
@@ -175,7 +175,7 @@ func (s *Servers) kafka(ctx context.Context, id string, k manifest.Kafka) (manif
 		}
 		k.Files = manifest.NATSTLS{CAFile: files[keyCA], CertFile: files[keyCertificate], KeyFile: files[keyKey]}
 		if k.Files.CAFile+k.Files.CertFile == "" {
-			return k, fmt.Errorf("Secret %s: want the keys %s, or %s with %s, or all three", name, keyCA, keyCertificate, keyKey)
+			return k, fmt.Errorf("the Secret %s: want the keys %s, or %s with %s, or all three", name, keyCA, keyCertificate, keyKey)
 		}
 	}
 	return k, nil

@@ -58,19 +58,23 @@ spec:
 func newFlow(t *testing.T, shortCircuit string, steps ...string) *flow {
 	t.Helper()
 	s := newScene(t)
-	f := &flow{scene: s}
 	s.part("end", "collect")
 	for _, step := range steps {
 		s.part(step, "answer", "--name", step)
 	}
+	return s.flow(shortCircuit, steps...)
+}
+
+// flow makes the Sequence; its steps and collector run.
+func (s *scene) flow(shortCircuit string, steps ...string) *flow {
+	s.t.Helper()
 	s.apply(sequence(shortCircuit, steps...))
 	s.ready("flows.knative.dev/v1", "Sequence", "flow")
 	u := object("flows.knative.dev/v1", "Sequence", s.ns, "flow")
-	if err := s.api.Get(t.Context(), client.ObjectKeyFromObject(u), u); err != nil {
-		t.Fatal(err)
+	if err := s.api.Get(s.ctx, client.ObjectKeyFromObject(u), u); err != nil {
+		s.t.Fatal(err)
 	}
-	f.address = text(u, "status", "address", "url")
-	return f
+	return &flow{scene: s, address: text(u, "status", "address", "url")}
 }
 
 // post starts a client.

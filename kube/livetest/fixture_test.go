@@ -179,9 +179,10 @@ type world struct {
 	conf      *rest.Config
 	client    client.Client
 	namespace string
-	servers   *servers
-	backend   backend.Backend // the test's own connection to the default one
-	admin     string          // port of the dispatchers' admin servers
+	open      reconcile.Servers // of controller and dispatchers
+	servers   *servers          // the same, unless the test brings its own
+	backend   backend.Backend   // the test's own connection to the default one
+	admin     string            // port of the dispatchers' admin servers
 	logger    *slog.Logger
 	key       []byte
 	keyFile   string
@@ -191,6 +192,12 @@ type world struct {
 
 // begin makes a namespace of the test's own, and runs a controller.
 func begin(t *testing.T) *world {
+	t.Helper()
+	return beginWith(t, nil)
+}
+
+// beginWith is begin with servers that are made for the namespace; nil: in memory.
+func beginWith(t *testing.T, open func(w *world) reconcile.Servers) *world {
 	t.Helper()
 	conf, c := api(t)
 	w := &world{
@@ -216,6 +223,10 @@ func begin(t *testing.T) *world {
 	}
 	// The test's namespace is that of an installation, too.
 	w.configMap(broker.StateName, nil)
+	w.open = w.servers
+	if open != nil {
+		w.open = open(w)
+	}
 	w.admin = freePort(t)
 	w.controller()
 	return w
@@ -290,7 +301,7 @@ func (w *world) controller() {
 	// The test's own pods stand for its dispatchers.
 	roll := reconcile.NewRoll(m.GetClient(), w.namespace, dispatcherLabels, w.admin, w.logger)
 	s := &reconcile.System{
-		Reader: m.GetClient(), Client: w.client, Namespace: w.namespace, Servers: w.servers, Keys: keys, Roll: roll,
+		Reader: m.GetClient(), Client: w.client, Namespace: w.namespace, Servers: w.open, Keys: keys, Roll: roll,
 		Events: m.GetEventRecorder("sidestep"), Logger: w.logger,
 	}
 	s.Prepare()
@@ -320,7 +331,7 @@ func (w *world) dispatcher(name, ip string) *running {
 	d.kill = w.inBackground(func(ctx context.Context) error {
 		return serve.Run(ctx, serve.Config{
 			API: w.conf, Namespace: w.namespace, Channels: w.namespace, Dispatcher: dispatcher, ClusterDomain: "cluster.local",
-			Servers: w.servers, KeyFile: w.keyFile, SlipKeyFile: w.slipKey, Secrets: w.t.TempDir(),
+			Servers: w.open, KeyFile: w.keyFile, SlipKeyFile: w.slipKey, Secrets: w.t.TempDir(),
 			Listen: d.address, Admin: net.JoinHostPort(ip, w.admin), Drain: 5 * time.Second, Logger: w.logger.With("dispatcher", name),
 		})
 	})

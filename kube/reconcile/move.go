@@ -60,7 +60,7 @@ func (w *work) setPlace(p swapbackend.Place) {
 // moves tells whether the log is on its way, or to be.
 func (w *work) moves() bool {
 	p := w.c.Status.Place
-	return p != nil && (p.Home != w.belongs() || placeOf(p, false).Moving())
+	return p != nil && w.belongs() != "" && (p.Home != w.belongs() || placeOf(p, false).Moving())
 }
 
 // move takes the log one step nearer to the backend that it belongs on: see

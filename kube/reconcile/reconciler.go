@@ -36,6 +36,8 @@ const (
 	// is about to be deleted. Who publishes to it later is told that it is gone
 	// and goes by the current table: waiting saves work, no more.
 	leaveWait = 5 * time.Second
+	// startPoll is how often a channel is looked at that waits for what is in effect.
+	startPoll = 100 * time.Millisecond
 	// adminTimeout bounds what one reconciliation asks of the backend.
 	adminTimeout = 30 * time.Second
 )
@@ -75,6 +77,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	s, err := r.Settings(ctx)
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("read settings: %w", err)
+	}
+	if s.Starting {
+		return ctrl.Result{RequeueAfter: startPoll}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()

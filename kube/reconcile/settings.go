@@ -20,6 +20,8 @@ const ServerTLS = "sidestep-dispatcher-server-tls"
 
 // Settings are what ConfigMaps say, as far as they can be used.
 type Settings struct {
+	// Starting: it is not known yet what is in effect.
+	Starting bool
 	// State is what of config-sidestep is in effect.
 	State *broker.State
 	// Problem is why it is not the present one, or nil.
@@ -44,7 +46,7 @@ func (s *System) Settings(ctx context.Context) (Settings, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Settings{State: s.state, Problem: s.problem, Features: flags}, nil
+	return Settings{Starting: !s.started, State: s.state, Problem: s.problem, Features: flags}, nil
 }
 
 // configMap is nil if there is none.

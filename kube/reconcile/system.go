@@ -33,6 +33,8 @@ const (
 	configPoll = 200 * time.Millisecond
 	// openAgain is the pause before what could not be opened is tried again.
 	openAgain = 5 * time.Second
+	// reportAgain is when a problem that is still there is reported as it is then.
+	reportAgain = time.Minute
 	// unusedFor is how long a backend was not needed by any channel before it is let go:
 	// longer than a cache may be behind.
 	unusedFor = time.Minute
@@ -81,9 +83,16 @@ type System struct {
 	looked   string    // the config-sidestep that was put into effect, or refused for good
 	resumed  time.Time // when what is in effect was last opened
 	unused   map[string]time.Time
+	reported struct {
+		of string // version of config-sidestep
+		at time.Time
+	}
 	sweeping sync.WaitGroup
 
+	writing sync.Mutex // held while the state is changed
+
 	mu      sync.Mutex // guards what follows
+	started bool       // it is known what is in effect, and that was opened as far as possible
 	state   *broker.State
 	problem error
 }
@@ -129,7 +138,16 @@ func (s *System) Start(ctx context.Context) error {
 			s.report(ctx, err)
 			pause = openAgain
 		}
+		s.begin()
 	}
+}
+
+// begin lets channels be reconciled: not before it is known what is in effect. They would
+// be said to lack a backend each time that another controller takes over.
+func (s *System) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.started = true
 }
 
 // Close closes the backends and the payload stores, after Start has returned.
@@ -206,6 +224,9 @@ func (s *System) resume(ctx context.Context) error {
 	if err := errors.Join(errs...); err != nil {
 		s.Logger.Error("what is in effect cannot be opened; trying again", "error", err)
 	}
+	if !state.Empty() {
+		s.begin()
+	}
 	return nil
 }
 
@@ -244,6 +265,8 @@ func (s *System) stateMap(ctx context.Context) (*corev1.ConfigMap, error) {
 
 // update writes a changed state down, and then goes by it.
 func (s *System) update(ctx context.Context, change func(*broker.State)) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	s.mu.Lock()
 	next := s.state.Clone()
 	s.mu.Unlock()
@@ -270,18 +293,24 @@ func (s *System) update(ctx context.Context, change func(*broker.State)) error {
 	return nil
 }
 
-// report says what cannot be used, once: in an event on config-sidestep and, through
-// Settings, in the channels' conditions.
+// report says what cannot be used: in an event on config-sidestep and, through
+// Settings, in the channels' conditions. What is tried again says much the same each
+// time, and is reported seldom.
 func (s *System) report(ctx context.Context, err error) {
+	cm, _ := s.configMap(ctx, watch.ConfigName)
 	s.mu.Lock()
-	same := s.problem != nil && s.problem.Error() == err.Error()
-	s.problem = err
+	known := s.problem != nil && s.reported.of == version(cm) && s.now().Sub(s.reported.at) < reportAgain
+	if !known {
+		s.problem = err
+		s.reported.of, s.reported.at = version(cm), s.now()
+	}
 	s.mu.Unlock()
-	if same {
+	if known {
+		s.Logger.Debug("config-sidestep can still not be put into effect", "error", err)
 		return
 	}
 	s.Logger.Error("config-sidestep cannot be put into effect; going on with the last one that could", "error", err)
-	if cm, _ := s.configMap(ctx, watch.ConfigName); cm != nil && s.Events != nil {
+	if cm != nil {
 		s.Events.Eventf(cm, nil, warning, "ConfigRefused", "Configure",
 			"It cannot be put into effect, the last one that could be is: %v", err)
 	}

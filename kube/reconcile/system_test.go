@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -165,6 +166,32 @@ func (o *office) problem() string {
 	return s.Problem.Error()
 }
 
+// A problem is reported once, and again as it is after a while.
+func TestWhatIsTriedAgainIsReportedSeldom(t *testing.T) {
+	o := newOffice(t)
+	reported := func() (n int) {
+		for len(o.events.Events) > 0 {
+			<-o.events.Events
+			n++
+		}
+		return n
+	}
+	o.configure(nats1())
+	for i := range 3 {
+		o.report(t.Context(), fmt.Errorf("port %d is closed", i))
+	}
+	if n := reported(); n != 1 || o.problem() != "port 0 is closed" {
+		t.Errorf("reported %d times, problem %q", n, o.problem())
+	}
+	o.time = o.time.Add(reportAgain)
+	o.report(t.Context(), errors.New("later"))
+	o.configure(nats1())
+	o.report(t.Context(), errors.New("another edit"))
+	if n := reported(); n != 2 || o.problem() != "another edit" {
+		t.Errorf("reported %d times, problem %q", n, o.problem())
+	}
+}
+
 func nats1() map[string]string {
 	return map[string]string{"backend": "nats", "nats": "url: nats://one:1"}
 }
@@ -173,7 +200,15 @@ var nats1ID = brokers.Spec{Kind: "nats", NATS: manifest.NATS{URL: "nats://one:1"
 
 func TestWhatCannotBeUsedLeavesWhatIsInEffect(t *testing.T) {
 	o := newOffice(t)
-	if _, err := o.Backend(context.Background()); !errors.Is(err, errStarting) {
+	starting := func() bool {
+		t.Helper()
+		s, err := o.Settings(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Starting
+	}
+	if _, err := o.Backend(context.Background()); !errors.Is(err, errStarting) || !starting() {
 		t.Errorf("before it was looked at: %v", err)
 	}
 	if err := o.lookIn(); err != nil {
@@ -202,9 +237,15 @@ func TestWhatCannotBeUsedLeavesWhatIsInEffect(t *testing.T) {
 	o.servers.down = errors.New("nobody at home")
 	o.configure(nats1())
 	o.restart(o.Client)
+	if !starting() {
+		t.Error("channels are reconciled before it is known what is in effect")
+	}
 	for range 2 {
 		if err := o.lookIn(); err == nil || !strings.Contains(err.Error(), "nobody at home") {
 			t.Errorf("got %v", err)
+		}
+		if starting() {
+			t.Error("channels wait for what has never been in effect")
 		}
 	}
 	if _, err := o.Backend(context.Background()); err != nil {
@@ -219,6 +260,33 @@ func TestWhatCannotBeUsedLeavesWhatIsInEffect(t *testing.T) {
 		t.Errorf("the problem is still %q", got)
 	}
 	o.want(nats1ID, "embedded", nats1ID)
+}
+
+// The sweeper forgets a store while another configuration is put into effect: neither
+// undoes what the other wrote.
+func TestChangesOfTheStateAreOneAfterTheOther(t *testing.T) {
+	o := newOffice(t)
+	if err := o.lookIn(); err != nil {
+		t.Fatal(err)
+	}
+	var g errgroup.Group
+	const n = 20
+	for i := range n {
+		g.Go(func() error {
+			return o.update(t.Context(), func(s *broker.State) {
+				if s.ClaimSecrets == nil {
+					s.ClaimSecrets = make(map[string]string)
+				}
+				s.ClaimSecrets[fmt.Sprint(i)] = "secret"
+			})
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if got := len(o.written().ClaimSecrets); got < n {
+		t.Errorf("%d of %d changes are there", got, n)
+	}
 }
 
 // A backend that no log is on is let go; one that a log is on stays, also for a

@@ -265,6 +265,7 @@ func (p *process) openStocks(ctx context.Context, key []byte, registry prometheu
 	if err != nil {
 		return nil, err
 	}
+	p.stocks.gauges(registry)
 	return mirror, p.stocks.open(ctx, keys, telemetry.NewClaims(registry))
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
@@ -222,6 +223,18 @@ func (s *stocks) Storing() []string { return s.stores.Room().Storing() }
 func (s *stocks) Place(log string) (rollcall.Place, bool) {
 	p := s.pool.Swap.Place(log)
 	return rollcall.Place{Home: p.Home, Next: p.Next, Former: p.Former}, s.pool.Swap.Joined(log)
+}
+
+// gauges registers what is read when asked for.
+func (s *stocks) gauges(reg prometheus.Registerer) {
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "sidestep_backend_unreachable",
+		Help: "1 while a backend that the configuration names cannot be used, and all stays where it is.",
+	}, func() float64 {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return float64(min(len(s.failed), 1))
+	}))
 }
 
 // payloads are what the engine keeps payloads with; base is where links are served.

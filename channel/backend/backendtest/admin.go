@@ -15,6 +15,7 @@ var adminProperties = []property{
 	{"deleting what is missing does not fail", deleteMissing},
 	{"a group of a missing log cannot be made", groupOfMissingLog},
 	{"limits do not change", limitsFixed},
+	{"an empty broker has room for any log", roomForAny},
 }
 
 var nameProperties = []property{
@@ -158,7 +159,29 @@ func limitsFixed(f *fixture) {
 	if got := b.Limits(); got != want {
 		f.Errorf("limits %v, then %v", want, got)
 	}
-	f.must("Room in an empty broker", b.Room())
+}
+
+// roomForAny: Room is about space alone. That a log takes no records for another
+// reason is for Publish to say.
+func roomForAny(f *fixture) {
+	b := f.connect()
+	log, sealed := f.log(b, false, "g"), f.log(b, false, "g")
+	f.must("Seal", b.Seal(f.ctx(), sealed))
+	f.publish(b, log, "1")
+	room := func(when string) {
+		for what, log := range map[string]string{"a log": log, "a sealed log": sealed, "a log that there is not": newName(), "no log": ""} {
+			f.must("Room of "+what+when, b.Room(log))
+		}
+	}
+	room("")
+	if f.h.Cut != nil && f.h.Mend != nil { // it never blocks
+		mend := f.cut(b)
+		room(", cut off")
+		mend()
+	}
+	// What was cut may show at the next use of a connection.
+	f.eventually("DeleteLog", func() error { return b.DeleteLog(f.ctx(), log) })
+	f.must("Room of a deleted log", b.Room(log))
 }
 
 func oddLogNames(f *fixture) {

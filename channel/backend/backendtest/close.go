@@ -30,7 +30,7 @@ func closedBackend(f *fixture) {
 	} {
 		wantError(f, what+" after Close", err, backend.ErrClosed)
 	}
-	_ = b.Room() // must not panic or block
+	_ = b.Room(log) // must not panic or block
 	_ = b.Limits()
 }
 

@@ -62,6 +62,15 @@ var mutants = map[string]mutant{
 		},
 		[]string{"a cancelled Receive loses nothing"},
 	},
+	"who rests is forgotten": {
+		func(b backend.Backend) backend.Backend {
+			return &spoiltSubs{b, func() subMutant { return &soundSleeper{} }}
+		},
+		[]string{
+			"a member at rest is woken for each record", "a member at rest is woken for what comes back",
+			"a member at rest is woken when its subscription ends",
+		},
+	},
 	"Close gives nothing back": {
 		faults(every(faultbackend.CloseSubscription, 1, faultbackend.Fault{Do: faultbackend.Drop})),
 		[]string{
@@ -201,6 +210,15 @@ func (m *forgetfulReceive) Receive(ctx context.Context) (*backend.Delivery, erro
 		return nil, ctx.Err()
 	}
 	return d, err
+}
+
+// soundSleeper wakes nobody.
+type soundSleeper struct{ backend.Subscription }
+
+func (m *soundSleeper) wrap(s backend.Subscription) { m.Subscription = s }
+
+func (m *soundSleeper) Rest(func()) bool {
+	return m.Subscription.(backend.Rester).Rest(func() {})
 }
 
 type wideWindow struct{ backend.Backend }

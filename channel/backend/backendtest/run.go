@@ -17,7 +17,7 @@ type property struct {
 func together() []property {
 	return slices.Concat(
 		byteProperties, dedupProperties, publishProperties, groupProperties, settleProperties,
-		receiveProperties, orderProperties, adminProperties, nameProperties, sealProperties,
+		receiveProperties, restProperties, orderProperties, adminProperties, nameProperties, sealProperties,
 		closeProperties, connectionProperties, modelProperties,
 	)
 }

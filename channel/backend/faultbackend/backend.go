@@ -156,12 +156,12 @@ func (b *Backend) Publish(ctx context.Context, log string, r *backend.Record) er
 }
 
 // Room implements backend.Publisher. It heeds Fail and LoseConfirmation only.
-func (b *Backend) Room() error {
-	switch c, f := b.next(Room, "", ""); f.Do {
+func (b *Backend) Room(log string) error {
+	switch c, f := b.next(Room, log, ""); f.Do {
 	case Fail, LoseConfirmation:
 		return f.error(c)
 	}
-	return b.inner.Room()
+	return b.inner.Room(log)
 }
 
 // Limits implements backend.Backend.

@@ -244,10 +244,10 @@ func TestFailuresDoNotReturnResults(t *testing.T) {
 			t.Errorf("Subscribe: %v, %v", s, err)
 		}
 	}
-	if err := w.faulty.Room(); !errors.Is(err, backend.ErrFull) {
+	if err := w.faulty.Room(log); !errors.Is(err, backend.ErrFull) {
 		t.Errorf("Room: %v", err)
 	}
-	must(t, w.faulty.Room())
+	must(t, w.faulty.Room(log))
 	if got := receive(t, w.subscribe(t)); got != "1" { // no member is left over
 		t.Errorf("received %s, want 1", got)
 	}

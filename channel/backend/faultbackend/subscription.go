@@ -18,6 +18,8 @@ type subscription struct {
 	again []*backend.Delivery // to be handed out a second time
 }
 
+var _ backend.Rester = (*subscription)(nil)
+
 // Subscribe implements backend.Subscriber.
 func (b *Backend) Subscribe(
 	ctx context.Context, log, group string, o backend.Options,
@@ -66,6 +68,19 @@ func (s *subscription) Receive(ctx context.Context) (*backend.Delivery, error) {
 		}
 		return d, nil
 	}
+}
+
+// Rest implements backend.Rester, as far as the inner subscription does. It meets
+// no faults: whoever rests calls Receive in the end, which does.
+func (s *subscription) Rest(wake func()) bool {
+	inner, ok := s.inner.(backend.Rester)
+	if !ok {
+		return false
+	}
+	s.mu.Lock()
+	again := len(s.again) > 0
+	s.mu.Unlock()
+	return !again && inner.Rest(wake)
 }
 
 func (s *subscription) takeAgain() *backend.Delivery {

@@ -96,7 +96,7 @@ func (b *Backend) shut() {
 func (b *Backend) Limits() backend.Limits { return b.limits }
 
 // Room implements backend.Publisher. A broker's free disk cannot be asked for.
-func (b *Backend) Room() error { return nil }
+func (b *Backend) Room(string) error { return nil }
 
 // Expired is how many records the broker removed before they were acked, as far
 // as this process has seen: those beyond Config.Retention, or removed by hand.
@@ -208,7 +208,7 @@ func (b *Backend) Subscribe(ctx context.Context, log, group string, o backend.Op
 	}
 	s := f.shares[g.ID]
 	if s == nil {
-		s = &share{b: b, log: l, group: g}
+		s = &share{b: b, log: l, group: g, part: part{me: f.roster.me}}
 		f.shares[g.ID] = s
 	}
 	m := &member{

@@ -80,48 +80,6 @@ func (d *desk) restore(at map[int32]position) {
 	d.dirty = d.dirty || len(at) > 0
 }
 
-// lastLoad has a desk that was retired before it had begun know the positions, if
-// there are acks to add to them and nobody leads after us who would.
-func (d *desk) lastLoad(me string) {
-	s := d.s
-	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
-		s.mu.Lock()
-		wanted := len(d.early) > 0 && len(d.cursors) == 0 && s.leader == ""
-		s.mu.Unlock()
-		if !wanted {
-			return
-		}
-		leaders, err := s.b.cluster.partitions(s.b.life, s.log.Topic)
-		var at []position
-		if err == nil && s.b.fleet.owedBefore(s.group.ID, me) {
-			err = backend.ErrUnavailable // an earlier leader has still to commit
-		}
-		if err == nil {
-			at, err = s.b.positions(s.b.life, s.log, s.group, len(leaders))
-		}
-		if err == nil {
-			s.mu.Lock()
-			for i, p := range at {
-				d.addCursor(int32(i), p)
-			}
-			for _, p := range d.early {
-				d.settle(p)
-			}
-			d.early = nil
-			s.mu.Unlock()
-			return
-		}
-		select {
-		case <-time.After(pause):
-		case <-s.b.life.Done():
-			return
-		}
-		if errors.Is(err, backend.ErrNotFound) || !s.b.fleet.is(me) {
-			return
-		}
-	}
-}
-
 // commitLast commits what a retired desk knows, until that has succeeded or
 // is another's business.
 func (d *desk) commitLast(me string) {

@@ -57,7 +57,7 @@ type Config struct {
 	MaxRecordBytes int
 
 	// AckWait is how long the other processes wait for a sign of life before
-	// they take what this one holds. 0 means 8 s. It must be the same in all.
+	// they take what this one holds. 0 means 6 s. It must be the same in all.
 	AckWait time.Duration
 	// Instance names this process among those with the same prefix, and
 	// stays the same when it is started again: a new one then takes over
@@ -146,7 +146,7 @@ func (c Config) withDefaults() Config {
 		c.MaxRecordBytes = 1 << 20
 	}
 	if c.AckWait == 0 {
-		c.AckWait = 8 * time.Second
+		c.AckWait = 6 * time.Second
 	}
 	if c.RequestTimeout == 0 {
 		c.RequestTimeout = 10 * time.Second

@@ -23,9 +23,8 @@ type desk struct {
 	s     *share
 	stage stage
 
-	awaited map[string]bool // peers whose hello has not come
-	reports []report        // what came before it was loaded
-	early   []place         // acks that did
+	reports []report // what came before it was loaded
+	early   []place  // acks that did
 
 	cursors  []*cursor
 	remotes  map[remoteID]*remote
@@ -43,7 +42,7 @@ type desk struct {
 type stage int
 
 const (
-	expecting stage = iota // hellos and finals of others
+	expecting stage = iota // hellos of others
 	loading                // the committed positions
 	active
 	retired
@@ -72,7 +71,7 @@ type taker interface{ room() int }
 func (r *remote) room() int { return r.window - len(r.held) }
 
 func newDesk(s *share) *desk {
-	return &desk{s: s, awaited: make(map[string]bool), remotes: make(map[remoteID]*remote)}
+	return &desk{s: s, remotes: make(map[remoteID]*remote)}
 }
 
 // load reads the committed positions, until it succeeds, and begins.
@@ -84,11 +83,14 @@ func (d *desk) load() {
 		if err == nil {
 			var at []position
 			if at, err = b.positions(b.life, s.log, s.group, len(leaders)); err == nil {
+				b.fleet.mu.Lock()
+				defer b.fleet.mu.Unlock()
 				s.mu.Lock()
+				defer s.mu.Unlock()
 				if d.stage == loading {
 					d.begin(at)
+					s.act(0) // it may have begun for the sake of early acks alone
 				}
-				s.mu.Unlock()
 				return
 			}
 		}
@@ -254,7 +256,6 @@ func (d *desk) dropped(id remoteID) {
 
 // gone: a whole process is.
 func (d *desk) gone(peer string) {
-	delete(d.awaited, peer)
 	d.reports = slices.DeleteFunc(d.reports, func(r report) bool { return r.from == peer })
 	for id := range d.remotes {
 		if id.peer == peer {

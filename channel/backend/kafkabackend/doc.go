@@ -26,7 +26,10 @@
 //	fleet.beat          says that we live
 //	Backend.refresh     looks for partitions that were added
 //	batcher.loop        while there is something to do: publishes, lookups, commits, messages
-//	share.finish, desk.load, cursor.look   one step each of taking over or handing on
+//	share.retire, desk.load, cursor.look   one step each of taking over or handing on
+//
+// Who is in the fleet (roster), and what a process is in a group (part), are state
+// machines: they are told what was read, and say what is to be done.
 //
 // Locks, in the order in which they are taken: fleet, share (with its desk,
 // cursors and members), fetcher.

@@ -34,18 +34,15 @@ func TestFake(t *testing.T) {
 
 // TestThreeFakes has partitions, positions and our own topics with different brokers.
 func TestThreeFakes(t *testing.T) {
-	if !long() {
-		t.Skip("SIDESTEP_LONG=1 runs it")
-	}
 	backendtest.Run(t, func(t testing.TB) backendtest.Harness {
 		addresses := startFake(t, 3).ListenAddrs()
 		var prefixes sync.Map
 		return backendtest.Harness{
 			Connect: func(t testing.TB) backend.Backend {
-				skipKnown(t)
 				prefix, _ := prefixes.LoadOrStore(t.Name(), "t-"+strings.ToLower(rand.Text()[:12]))
 				return connect(t, Config{
 					Brokers: addresses[:1], Prefix: prefix.(string), AckWait: testAckWait, Partitions: 4, Replicas: 3,
+					Logger: traced(t),
 				})
 			},
 			Facts: backendtest.Facts{AckWait: testAckWait, Patience: time.Minute},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"hash/fnv"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -15,16 +14,13 @@ import (
 
 // fleet is the processes that share the groups, as they tell each other in a
 // topic of one partition. All read the same messages in the same order, and so
-// agree on who is there and who leads which group, at every offset.
-//
-//	join J  enter J {g1}  enter P {g1}  beat P  beat J  ...  expel J   exit P {g1}
-//	        J leads g1    the members of g1 are J, P; one of them        nobody does
-//	                      leads: the highest hash(peer, group)
+// agree on who is there and who leads which group: see roster. What this
+// process does in a group is a share's business.
 //
 // The leader of a group reads the log and hands out its records, to its own
 // members first and to those of others when its own have no room: see desk. A
-// leader that is no longer one commits the group's positions a last time, and says so
-// (final); all members tell the next leader what they hold (hello). Only then does it begin.
+// leader that is no longer one commits the group's positions a last time; all
+// members tell the next leader what they hold (hello). Only then does it begin: see part.
 //
 // A peer beats five times in AckWait. Whoever has seen six of its own beats and
 // nothing of another peer meanwhile expels it: what it held goes to others. A
@@ -37,21 +33,15 @@ type fleet struct {
 	log     *slog.Logger
 	out     batcher[message]
 
-	mu        sync.Mutex
-	state     fleetState
-	me        string
-	seq       uint64
-	applied   int64         // the offset being applied, or last applied
-	ready     chan struct{} // closed when state is ready
-	peers     map[string]*peer
-	members   map[string]map[string]bool    // peers by group
-	owed      map[string]map[string][]int64 // peers that owe finals, since which offsets, by group
-	finishing map[string]chan struct{}      // by group: closed when our last former desk has committed
-	shares    map[string]*share             // our part in groups, by group
-	sent      map[uint64]time.Time          // when each of our records left
-	lease     chan struct{}                 // closed and replaced when until advances
-	beating   bool
-	start     int64 // what was before it we have not read, as who we are now
+	mu      sync.Mutex
+	state   fleetState
+	roster  *roster
+	seq     uint64
+	ready   chan struct{}        // closed when state is partOf
+	shares  map[string]*share    // our part in groups, by group
+	sent    map[uint64]time.Time // when each of our records left
+	lease   chan struct{}        // closed and replaced when until advances
+	beating bool
 
 	until atomic.Int64 // when we may have been expelled, in nanoseconds since epoch
 }
@@ -65,40 +55,21 @@ const (
 	left
 )
 
-type peer struct {
-	id, instance string
-	announced    bool
-	undone       map[string][]int64 // what it ended, by offset, until it has announced
-	heard        int64              // broker's time of its last message
-	missed       int                // beats of ours since then
-	seq          uint64
-	groups       map[string]bool
-}
-
-// Beats in AckWait, and how many of ours a peer may miss.
-const (
-	beats      = 5
-	mostMissed = beats + 1
-)
-
 func newFleet(b *Backend, c *cluster, ackWait time.Duration, log *slog.Logger) *fleet {
 	f := &fleet{
 		b: b, c: c, ackWait: ackWait, log: log, ready: make(chan struct{}), lease: make(chan struct{}),
-		peers: make(map[string]*peer), members: make(map[string]map[string]bool),
-		owed: make(map[string]map[string][]int64), finishing: make(map[string]chan struct{}), shares: make(map[string]*share), sent: make(map[uint64]time.Time),
+		shares: make(map[string]*share), sent: make(map[uint64]time.Time),
 	}
+	f.roster = newRoster(f, ackWait, log)
 	f.out = batcher[message]{lanes: 1, most: 256, group: c.group, run: f.transmit}
 	return f
 }
 
-// skipped: messages were removed before we read them. Who does not know what was
-// said is not part of it.
+// skipped: messages were removed before we read them.
 func (f *fleet) skipped(to int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.applied = to; f.peers[f.me] != nil {
-		f.remove(f.me)
-	}
+	f.roster.skip(to)
 }
 
 // join returns when this process is part of the fleet.
@@ -109,7 +80,7 @@ func (f *fleet) join(ctx context.Context) error {
 		return backend.ErrClosed
 	}
 	if f.state == apart {
-		f.begin()
+		f.state = joining
 		f.c.group.Go(f.enlist)
 	}
 	ready := f.ready
@@ -126,9 +97,13 @@ func (f *fleet) join(ctx context.Context) error {
 
 // begin gives this process a new identity. The lock is held.
 func (f *fleet) begin() {
-	f.state, f.me, f.seq = joining, rand.Text(), 0
+	before := f.roster.me
+	f.state, f.roster.me, f.seq = joining, rand.Text(), 0
 	clear(f.sent)
-	f.say(message{Kind: msgJoin, Instance: f.b.config.Instance})
+	f.say(message{Kind: msgJoin, Instance: f.b.config.Instance, Clock: f.roster.clock})
+	if before != "" { // the others may not have noticed
+		f.say(message{Kind: msgExpel, Peer: before, Upto: whatever})
+	}
 	if !f.beating {
 		f.beating = true
 		f.c.group.Go(f.beat)
@@ -138,10 +113,14 @@ func (f *fleet) begin() {
 // enlist starts reading where whoever is alive must have been heard of since.
 func (f *fleet) enlist() {
 	for pause := 5 * time.Millisecond; f.c.life.Err() == nil; pause = min(2*pause, time.Second) {
-		from, err := f.whereToBegin()
+		from, clock, err := f.whereToBegin()
 		if err == nil {
 			f.mu.Lock()
-			f.start = from
+			f.roster.clock = clock
+			f.roster.skip(from)
+			if f.state == joining {
+				f.begin() // not before, or our join could be before from
+			}
 			f.mu.Unlock()
 			f.tail.advance(from)
 			f.tail.run()
@@ -156,29 +135,26 @@ func (f *fleet) enlist() {
 }
 
 // whereToBegin: 3 AckWaits before the last record's time, by the broker's clock.
-func (f *fleet) whereToBegin() (int64, error) {
+func (f *fleet) whereToBegin() (from, clock int64, err error) {
 	ctx, cancel := context.WithTimeout(f.c.life, f.c.timeout)
 	defer cancel()
 	end, err := f.c.offset(ctx, latest, f.tail.at)
-	if err != nil {
-		return 0, err
+	if err != nil || end[0] == 0 {
+		return 0, 0, err
 	}
 	// The clock to go by is the broker's: that of any record at the end.
-	if end[0] == 0 {
-		return 0, nil
-	}
 	_, at, err := f.c.firstFrom(ctx, f.tail.at, end[0]-1, nil)
 	if err != nil || at.IsZero() {
-		return 0, err
+		return 0, 0, err
 	}
-	from, err := f.c.offset(ctx, at.Add(-3*f.ackWait).UnixMilli(), f.tail.at)
+	first, err := f.c.offset(ctx, at.Add(-3*f.ackWait).UnixMilli(), f.tail.at)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	if from[0] < 0 {
-		return end[0], nil
+	if first[0] < 0 {
+		return end[0], at.UnixMilli(), nil
 	}
-	return from[0], nil
+	return first[0], at.UnixMilli(), nil
 }
 
 // beat says that we live, for as long as the backend does.
@@ -187,7 +163,7 @@ func (f *fleet) beat() {
 	defer tick.Stop()
 	for {
 		done := make(chan error, 1)
-		f.tell(message{Kind: msgBeat, done: done})
+		f.tell(message{Kind: msgBeat, Instance: f.b.config.Instance, done: done})
 		select { // one at a time: an outage must not have them pile up
 		case <-done:
 		case <-f.c.life.Done():
@@ -223,37 +199,13 @@ func (f *fleet) apply(offset int64, w *wireRecord) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.applied = offset
-	for i := range e.Messages {
-		if e.Messages[i].Kind == msgJoin && f.peers[e.From] == nil {
-			f.applyJoin(&e, &e.Messages[i], w.timestamp)
-		}
+	if f.log.Enabled(f.c.life, slog.LevelDebug) {
+		f.log.Debug("kafka: read", "by", f.roster.me, "offset", offset, "said", string(w.value))
 	}
-	p := f.peers[e.From]
-	if p == nil {
-		if f.state != joining || f.peers[f.me] != nil {
-			return // expelled, and does not know yet
-		}
-		// We are still on the way to our own join.
-		p = f.newPeer(e.From, "")
-	}
-	p.heard, p.missed = w.timestamp, 0
-	if e.Seq <= p.seq {
-		return // stored twice
-	}
-	p.seq = e.Seq
-	if e.From == f.me {
+	f.roster.apply(offset, w.timestamp, &e)
+	if e.From == f.roster.me && f.roster.peers[e.From] != nil {
 		f.cameBack(e.Seq)
 	}
-	for i := range e.Messages {
-		f.applyMessage(p, &e.Messages[i], offset)
-	}
-}
-
-func (f *fleet) newPeer(id, instance string) *peer {
-	p := &peer{id: id, instance: instance, groups: make(map[string]bool)}
-	f.peers[id] = p
-	return p
 }
 
 // cameBack notes that a record of ours is where all can read it.
@@ -270,294 +222,90 @@ func (f *fleet) cameBack(seq uint64) {
 	}
 }
 
-// applyJoin: a new peer. Who has not been heard of for long by then is gone, for
-// all that read this: the new one cannot have seen it.
-func (f *fleet) applyJoin(e *envelope, m *message, now int64) {
-	limit := now - (f.ackWait + f.ackWait/2).Milliseconds()
-	for id, p := range f.peers {
-		if p.heard < limit || (m.Instance != "" && p.instance == m.Instance) {
-			f.remove(id)
+// announcement implements audience.
+func (f *fleet) announcement() message {
+	m := message{Kind: msgAnnounce}
+	for g, s := range f.shares {
+		switch member, mayLead := s.standing(); {
+		case mayLead:
+			m.Groups = append(m.Groups, g)
+		case member:
+			m.Resigned = append(m.Resigned, g)
 		}
 	}
-	p := f.newPeer(e.From, m.Instance)
-	p.announced = true
-	p.heard = now
-	if e.From == f.me {
-		f.settle()
+	return m
+}
+
+// changed implements audience.
+func (f *fleet) changed(g string, c change) {
+	if s := f.shares[g]; s != nil {
+		s.change(&c)
+	}
+}
+
+// heard implements audience.
+func (f *fleet) heard(from string, m *message) {
+	if s := f.shares[m.Group]; s != nil {
+		s.hear(from, m)
+	}
+}
+
+// beaten implements audience: debts to our shares are counted by our beats.
+func (f *fleet) beaten() {
+	debtors := make(map[string]string)
+	for g, s := range f.shares {
+		for _, id := range s.beaten() {
+			debtors[id] = g
+		}
+	}
+	for id, g := range debtors {
+		f.log.Warn("kafka: another process lives, but does not hand on what it led", "peer", id, "group", g)
+		f.say(message{Kind: msgExpel, Peer: id, Upto: whatever})
+	}
+}
+
+// welcomed implements audience.
+func (f *fleet) welcomed() {
+	if f.state != joining {
 		return
-	}
-	if f.peers[f.me] != nil {
-		f.announce()
-	}
-}
-
-func (f *fleet) applyMessage(p *peer, m *message, offset int64) {
-	switch m.Kind {
-	case msgBeat:
-		if p.id == f.me {
-			f.countMissed()
-		}
-	case msgAnnounce:
-		f.announced(p, m)
-	case msgLeave:
-		f.remove(p.id)
-	case msgExpel:
-		f.remove(m.Peer)
-	case msgEnter:
-		for _, g := range m.Groups {
-			f.entered(p, g)
-		}
-	case msgExit:
-		for _, g := range m.Groups {
-			f.undo(p, msgExit, g, offset)
-			f.exited(p, g)
-		}
-	case msgFinal:
-		f.undo(p, msgFinal, m.Group, offset)
-		if since := f.owed[m.Group][p.id]; len(since) > 1 {
-			f.owed[m.Group][p.id] = since[1:]
-		} else {
-			delete(f.owed[m.Group], p.id)
-		}
-		f.progress(m.Group)
-	default:
-		if s := f.shares[m.Group]; s != nil {
-			s.hear(p.id, m)
-		}
-	}
-}
-
-// countMissed: one more beat of ours that others were silent for.
-func (f *fleet) countMissed() {
-	for id, p := range f.peers {
-		if id == f.me {
-			continue
-		}
-		if p.missed++; p.missed >= mostMissed && f.peers[f.me] != nil {
-			p.missed = 0
-			f.log.Info("kafka: another process has died, or cannot reach the broker", "peer", id)
-			f.say(message{Kind: msgExpel, Peer: id})
-		}
-	}
-}
-
-// settle makes us part of the fleet when all peers that we found have told what
-// groups they are in.
-func (f *fleet) settle() {
-	if f.state != joining || f.peers[f.me] == nil {
-		return
-	}
-	for _, p := range f.peers {
-		if !p.announced {
-			return
-		}
 	}
 	f.state = partOf
 	close(f.ready)
-	var groups []string
-	for g, s := range f.shares { // after we were expelled
-		if s.wanted() {
-			groups = append(groups, g)
-		}
-	}
-	if len(groups) > 0 {
-		f.say(message{Kind: msgEnter, Groups: groups})
+	for _, s := range f.shares { // after we were expelled
+		s.look()
 	}
 }
 
-// remove ends a peer.
-func (f *fleet) remove(id string) {
-	p := f.peers[id]
-	if p == nil {
-		return
-	}
-	delete(f.peers, id)
-	if id == f.me {
-		f.lost()
-		return
-	}
-	for g, who := range f.owed {
-		if _, owes := who[id]; owes {
-			delete(who, id)
-			f.progress(g)
-		}
-	}
-	for g := range p.groups {
-		f.removed(id, g)
-	}
-	f.settle()
-}
-
-// lost: others have expelled us. What our members hold goes to others; we come
+// expelled implements audience. What our members hold goes to others; we come
 // again, as somebody else.
-func (f *fleet) lost() {
+func (f *fleet) expelled() {
 	if f.state == left || f.state == apart {
 		return
 	}
-	f.log.Warn("kafka: other processes took over what this one held, as nothing was heard of it", "within", f.ackWait)
 	if f.state == partOf {
+		f.log.Warn("kafka: other processes took over what this one held, as nothing was heard of it", "within", f.ackWait)
 		f.ready = make(chan struct{})
 	}
 	f.until.Store(0)
-	for _, p := range f.peers { // they answer our join
-		p.announced, p.missed = false, 0
-		clear(p.groups)
-	}
-	clear(f.members)
-	clear(f.owed)
-	f.start = f.applied
+	f.begin()
 	for _, s := range f.shares {
 		s.reset()
 	}
-	f.begin()
-}
-
-func (f *fleet) enter(p *peer, g string) {
-	p.groups[g] = true
-	if f.members[g] == nil {
-		f.members[g] = make(map[string]bool)
-	}
-	f.members[g][p.id] = true
-}
-
-func (f *fleet) leader(g string) (leader string) {
-	var highest uint64
-	for id := range f.members[g] {
-		h := fnv.New64a()
-		_, _ = h.Write([]byte(id))
-		_, _ = h.Write([]byte(g))
-		v := h.Sum64()
-		v ^= v >> 33 // FNV alone orders such names badly
-		v *= 0xff51afd7ed558ccd
-		v ^= v >> 33
-		if leader == "" || v > highest || (v == highest && id > leader) {
-			leader, highest = id, v
-		}
-	}
-	return leader
-}
-
-func (f *fleet) owe(g, id string) {
-	if f.owed[g] == nil {
-		f.owed[g] = make(map[string][]int64)
-	}
-	f.owed[g][id] = append(f.owed[g][id], f.applied)
-}
-
-func (f *fleet) entered(p *peer, g string) {
-	before := f.leader(g)
-	f.enter(p, g)
-	f.change(g, before, p.id, "")
-}
-
-func (f *fleet) exited(p *peer, g string) {
-	if !p.groups[g] {
-		return
-	}
-	before := f.leader(g)
-	delete(p.groups, g)
-	delete(f.members[g], p.id)
-	if len(f.members[g]) == 0 {
-		delete(f.members, g)
-	}
-	f.change(g, before, "", p.id)
-}
-
-// removed is exited for a peer that is no more: it owes nothing.
-func (f *fleet) removed(id, g string) {
-	before := f.leader(g)
-	delete(f.members[g], id)
-	if len(f.members[g]) == 0 {
-		delete(f.members, g)
-	}
-	if before == id {
-		before = ""
-	}
-	f.change(g, before, "", id)
-}
-
-// change: the members of a group are others now; before is the former leader,
-// if it still lives.
-func (f *fleet) change(g, before, entered, exited string) {
-	now := f.leader(g)
-	if before != "" && before != now {
-		f.owe(g, before)
-	}
-	s := f.shares[g]
-	if s == nil {
-		return
-	}
-	s.change(now, entered, exited)
-	if s.over() {
-		delete(f.shares, g)
-	}
-	f.progress(g)
-}
-
-// progress has a leader that waits for others look again.
-func (f *fleet) progress(g string) {
-	if len(f.owed[g]) == 0 {
-		delete(f.owed, g)
-		if s := f.shares[g]; s != nil {
-			s.progress()
-		}
-	}
-}
-
-// owedBefore: a leader before us has not committed its last positions yet.
-func (f *fleet) owedBefore(g, me string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	ours := f.owed[g][me]
-	for id, since := range f.owed[g] {
-		if id != me && (len(ours) == 0 || since[0] < ours[0]) {
-			return true
-		}
-	}
-	return false
-}
-
-// afterwards calls finish when the desks that we had for the group before have
-// committed: what a later one read and commits must not be older. The lock is held.
-func (f *fleet) afterwards(g string, finish func()) {
-	before, done := f.finishing[g], make(chan struct{})
-	f.finishing[g] = done
-	f.c.group.Go(func() {
-		if before != nil {
-			<-before
-		}
-		finish()
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if close(done); f.finishing[g] == done {
-			delete(f.finishing, g)
-		}
-	})
 }
 
 // is: we are still who we were.
 func (f *fleet) is(me string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.me == me
+	return f.roster.me == me
 }
 
-// quiet: we are in no group, and owe nothing.
+// quiet: we are in no group.
 func (f *fleet) quiet() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.state != partOf {
-		return true
-	}
-	if p := f.peers[f.me]; p != nil && len(p.groups) > 0 {
-		return false
-	}
-	for _, who := range f.owed {
-		if _, ours := who[f.me]; ours {
-			return false
-		}
-	}
-	return true
+	me := f.roster.peers[f.roster.me]
+	return f.state != partOf || me == nil || len(me.groups) == 0
 }
 
 // leave says that we are gone for good.

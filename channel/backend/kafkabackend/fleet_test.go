@@ -56,9 +56,9 @@ func TestAProcessThatWasExpelledTakesPartAgain(t *testing.T) {
 	stale := receive(t, sub)
 	other := subscribe(t, b, log, "g", backend.Options{Window: 1})
 	a.fleet.mu.Lock()
-	me := a.fleet.me
+	me := a.fleet.roster.me
 	a.fleet.mu.Unlock()
-	b.fleet.tell(message{Kind: msgExpel, Peer: me})
+	b.fleet.tell(message{Kind: msgExpel, Peer: me, Upto: whatever})
 	eventually(t, "another identity", func() error {
 		if a.fleet.is(me) || !a.fleet.holding() {
 			return fmt.Errorf("still %s", me)

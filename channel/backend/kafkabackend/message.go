@@ -15,20 +15,32 @@ type envelope struct {
 	Messages []message `json:"messages"`
 }
 
+// join is the message, if any, that makes the sender a peer.
+func (e *envelope) join() *message {
+	for i := range e.Messages {
+		if e.Messages[i].Kind == msgJoin {
+			return &e.Messages[i]
+		}
+	}
+	return nil
+}
+
 // message is one of them. Kind says which fields matter.
 type message struct {
 	Kind     string            `json:"kind"`
 	Peer     string            `json:"peer,omitempty"`
 	Instance string            `json:"instance,omitempty"`
 	Groups   []string          `json:"groups,omitempty"`
-	Owed     []string          `json:"owed,omitempty"`
+	Resigned []string          `json:"resigned,omitempty"`
 	Group    string            `json:"group,omitempty"`
 	Members  []memberReport    `json:"members,omitempty"`
 	Member   uint64            `json:"member,omitempty"`
 	Again    bool              `json:"again,omitempty"`
 	Offsets  map[int32][]int64 `json:"offsets,omitempty"`
-	Upto     int64             `json:"upto,omitempty"`
-	At       int64             `json:"at"` // the offset up to which the sender had read
+	Upto     int64             `json:"upto,omitempty"`  // an offset in the fleet's topic
+	Nr       uint64            `json:"nr,omitempty"`    // of an ack, for its sender to know it again
+	Clock    int64             `json:"clock,omitempty"` // the broker's, as far as the sender has read
+	At       int64             `json:"at"`              // the offset up to which the sender had read
 
 	from string     // the peer as which it is said: it is void as another
 	done chan error // if set, answered when it is stored
@@ -44,11 +56,11 @@ const (
 	msgJoin     = "join"
 	msgBeat     = "beat"
 	msgLeave    = "leave"
-	msgExpel    = "expel"
+	msgExpel    = "expel"    // Peer is gone, if it has not been heard of after Upto
 	msgAnnounce = "announce" // all groups of the sender; the answer to a join
 	msgEnter    = "enter"    // the sender has members of these groups
-	msgExit     = "exit"     // and now has none
-	msgFinal    = "final"    // the former leader has committed
+	msgResign   = "resign"   // and is not to lead any more
+	msgExit     = "exit"     // and now has none, and has committed
 	msgHello    = "hello"    // to a group's leader: members and what they hold
 	msgGrant    = "grant"    // from the leader: records for a member
 	msgAck      = "ack"      // to the leader
@@ -59,7 +71,7 @@ const (
 // say sends messages, in order, as who we are now. The lock is held.
 func (f *fleet) say(m ...message) {
 	for i := range m {
-		m[i].from, m[i].At = f.me, f.applied
+		m[i].from, m[i].At = f.roster.me, f.roster.applied
 	}
 	f.out.add(m...)
 }
@@ -94,7 +106,7 @@ func (f *fleet) transmitAs(me string, m []message) error {
 		return errors.Join(f.transmitAs(me, m[:len(m)/2]), f.transmitAs(me, m[len(m)/2:]))
 	}
 	f.mu.Lock()
-	if f.me != me {
+	if f.roster.me != me {
 		f.mu.Unlock()
 		return backend.ErrUnavailable // said by who we were
 	}
@@ -111,7 +123,7 @@ func (f *fleet) transmitAs(me string, m []message) error {
 	endBatch(batch, 0, 1, time.Now().UnixMilli())
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		f.mu.Lock()
-		if f.me != me {
+		if f.roster.me != me {
 			f.mu.Unlock()
 			return backend.ErrUnavailable
 		}
@@ -134,7 +146,7 @@ const mostSaid = 256 << 10
 // size of messages, roughly.
 func size(m []message) (n int) {
 	for i := range m {
-		n += 200 + 32*(len(m[i].Groups)+len(m[i].Owed))
+		n += 200 + 32*(len(m[i].Groups)+len(m[i].Resigned))
 		for _, o := range m[i].Offsets {
 			n += 12 * len(o)
 		}

@@ -22,13 +22,12 @@ type share struct {
 	group *groupEntry
 
 	mu      sync.Mutex
-	status  shareStatus
+	part    part
 	members []*member
-	leader  string
-	since   int64      // the leader's term began, or ours with it, at this offset
-	desk    *desk      // ours, if we lead
-	err     error      // the group has ended
-	exited  chan error // answered when the others can read that we have no members
+	desk    *desk        // ours, if we lead
+	err     error        // the group has ended
+	exited  chan error   // answered when the others can read that we have no members
+	leaving []chan error // answered when all our former desks have committed
 
 	// What is to be said, and is, by flush.
 	acks    map[uint64]map[int32][]int64
@@ -39,24 +38,16 @@ type share struct {
 	// Acks to a leader elsewhere, until it has committed them. The next leader
 	// is told again: the former one may have died before it had.
 	unconfirmed []unconfirmed
+	said        uint64       // acks
 	waiting     []chan error // answered when there are none
 }
 
 type unconfirmed struct {
+	nr      uint64 // each time that it is said
 	member  uint64
 	offsets map[int32][]int64
 	at      int64 // where in the fleet's topic; -1: on its way there
 }
-
-// shareStatus is what the other processes know of our being a member.
-type shareStatus int
-
-const (
-	out shareStatus = iota
-	entering
-	in
-	exiting
-)
 
 // enroll makes m a member. The fleet's lock is held.
 func (s *share) enroll(m *member) error {
@@ -66,17 +57,95 @@ func (s *share) enroll(m *member) error {
 		return s.err
 	}
 	s.members = append(s.members, m)
-	f := s.b.fleet
 	switch {
-	case s.status == out && f.state == partOf:
-		s.status = entering
-		f.say(message{Kind: msgEnter, Groups: []string{s.group.ID}})
-	case s.status == in && s.desk != nil:
+	case s.part.status == in && s.part.leading:
 		s.desk.joined(m)
-	case s.status == in:
-		f.say(s.hello(m))
+	case s.part.status == in && s.part.greeted:
+		s.b.fleet.say(s.hello(m))
 	}
+	s.act(0)
 	return nil
+}
+
+// act does what is to be done, and enters or exits if that is due. Both locks are held.
+func (s *share) act(do duties) {
+	f := s.b.fleet
+	if do&doRetire != 0 {
+		s.retire()
+	}
+	if do&doLead != 0 {
+		s.desk = newDesk(s)
+		s.keepAcks()
+	}
+	if d := s.desk; do&doBegin != 0 && d.stage == expecting {
+		d.stage = loading
+		s.b.crew.Go(d.load)
+	}
+	if do&doGreet != 0 {
+		s.repeatAcks()
+		f.say(s.hello())
+	}
+	if f.state != partOf {
+		return
+	}
+	switch s.part.wish(s.wanted()) {
+	case doEnter:
+		f.say(message{Kind: msgEnter, Groups: []string{s.group.ID}})
+	case doResign:
+		s.desk.leaving = true
+		s.exited = make(chan error, 1)
+		f.say(message{Kind: msgResign, Groups: []string{s.group.ID}})
+	case doExit:
+		if s.exited == nil {
+			s.exited = make(chan error, 1)
+		}
+		f.say(message{Kind: msgExit, Groups: []string{s.group.ID}, done: s.exited})
+	}
+}
+
+// wanted: there is something to be a member for.
+func (s *share) wanted() bool {
+	switch {
+	case s.err != nil:
+		return false
+	case len(s.members) > 0:
+		return true
+	case s.part.status == out:
+		return false
+	}
+	if s.desk != nil { // one that has begun commits, whoever leads next
+		return s.desk.stage < active && len(s.desk.early) > 0
+	}
+	return len(s.unconfirmed) > 0 || len(s.acks) > 0
+}
+
+// tidy has the fleet forget us when nothing is left to do. Both locks are held.
+func (s *share) tidy() {
+	if s.part.status == out && s.part.open == 0 && (len(s.members) == 0 || s.err != nil) && s.b.fleet.shares[s.group.ID] == s {
+		delete(s.b.fleet.shares, s.group.ID)
+	}
+}
+
+// look is for when something has changed that is not said in the fleet's topic.
+// The fleet's lock is held.
+func (s *share) look() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.act(0)
+}
+
+// standing is what we have said that we are. The fleet's lock is held.
+func (s *share) standing() (member, mayLead bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.part.member()
+}
+
+// beaten names peers to be expelled. The fleet's lock is held.
+func (s *share) beaten() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.part.beaten()
 }
 
 // hello tells the leader of members, all or those given.
@@ -92,25 +161,7 @@ func (s *share) hello(members ...*member) message {
 	return h
 }
 
-// wanted: we should be known as a member. The fleet's lock is held.
-func (s *share) wanted() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.members) == 0 || s.err != nil {
-		return false
-	}
-	s.status = entering
-	return true
-}
-
-// over: nothing is left to do.
-func (s *share) over() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.status == out && (len(s.members) == 0 || s.err != nil)
-}
-
-// reset: we were expelled.
+// reset: we were expelled. The fleet's lock is held.
 func (s *share) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,12 +169,17 @@ func (s *share) reset() {
 		s.desk.abandon()
 		s.desk = nil
 	}
-	s.status, s.leader = out, ""
+	if s.exited != nil && s.part.status != exiting { // else what we have said answers it
+		s.exited <- backend.ErrUnavailable
+	}
+	s.exited = nil
+	s.part.reset(s.b.fleet.roster.me)
 	s.acks, s.grants, s.unconfirmed = nil, nil, nil
 	s.settled()
 	for _, m := range s.members {
 		m.void()
 	}
+	s.tidy()
 }
 
 // settled answers who waits for acks to be committed, if all are.
@@ -137,91 +193,57 @@ func (s *share) settled() {
 	s.waiting = nil
 }
 
-// retire ends our desk.
-func (s *share) retire() *desk {
+// retire ends our desk. What it knows is committed, and then others may begin.
+func (s *share) retire() {
 	d := s.desk
-	if d != nil {
-		d.retire()
-		s.desk = nil
-		s.grants = nil
-	}
-	return d
-}
-
-// change: a peer has entered or exited, and now is who leads. The fleet's lock is held.
-func (s *share) change(now, entered, exited string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f := s.b.fleet
-	me, before := f.me, s.leader
-	s.leader = now
-	if entered == me && s.status == entering {
-		s.status = in
-	}
-	if exited == me {
-		s.status = out
-	}
-	switch {
-	case before == me && now != me:
-		s.since = f.applied
-		d := s.retire()
-		f.afterwards(s.group.ID, func() { s.finish(d, me) })
-	case before != me && now == me:
-		s.since = f.applied
-		s.desk = newDesk(s)
-		s.keepAcks()
-		for id := range f.members[s.group.ID] {
-			if id != me {
-				s.desk.awaited[id] = true
-			}
+	s.desk, s.grants = nil, nil
+	if d.stage == expecting || d.stage == loading {
+		// It never began: who leads next must know.
+		if len(d.early) > 0 {
+			s.acks = map[uint64]map[int32][]int64{0: byPartition(d.early)}
 		}
-	case now == me && exited != "":
-		s.desk.gone(exited)
-	case now != me && now != "" && s.status == in && (now != before || entered == me):
-		s.since = f.applied
-		s.repeatAcks()
-		f.say(s.hello())
+		s.waiting = append(s.waiting, d.takeWaiters()...)
+		s.settled()
 	}
-	s.exitIfIdle()
-	if s.status == out && len(s.members) > 0 && s.err == nil && f.state == partOf {
-		s.status = entering // one came while we were on the way out
-		f.say(message{Kind: msgEnter, Groups: []string{s.group.ID}})
-	}
+	d.retire()
+	me := s.part.me
+	s.b.crew.Go(func() {
+		d.commitLast(me)
+		s.finished()
+	})
 }
 
-// finish commits what we knew as the leader, and lets the next one begin.
-func (s *share) finish(d *desk, me string) {
-	d.lastLoad(me)
-	d.commitLast(me)
-	f := s.b.fleet
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.me != me {
-		return
-	}
+// finished: a former desk of ours has committed.
+func (s *share) finished() {
+	s.b.fleet.mu.Lock()
+	defer s.b.fleet.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(d.early) > 0 { // it never began: the next one must know
-		offsets := byPartition(d.early)
-		f.say(message{Kind: msgAck, Group: s.group.ID, Offsets: offsets})
-		s.unconfirmed = append(s.unconfirmed, unconfirmed{0, offsets, -1})
+	do := s.part.finished()
+	if s.part.open == 0 {
+		for _, w := range s.leaving {
+			w <- nil
+		}
+		s.leaving = nil
 	}
-	f.say(message{Kind: msgFinal, Group: s.group.ID})
-	if s.leader != "" && s.leader != me && s.status == in {
-		s.repeatAcks()
-		f.say(s.hello())
-	}
+	s.act(do)
+	s.tidy()
 }
 
-// progress has a desk begin if all that it waits for is there. The fleet's lock
-// is held, and nobody owes a final.
-func (s *share) progress() {
+// change: a peer has entered, resigned or exited. The fleet's lock is held.
+func (s *share) change(c *change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d := s.desk; d != nil && d.stage == expecting && len(d.awaited) == 0 {
-		d.stage = loading
-		s.b.crew.Go(d.load)
+	if s.desk != nil && c.exited != "" {
+		s.desk.gone(c.exited)
 	}
+	do := s.part.change(c)
+	if s.part.status == out { // what is left to say was others' to us
+		s.acks, s.unconfirmed, s.exited = nil, nil, nil
+		s.settled()
+	}
+	s.act(do)
+	s.tidy()
 }
 
 // hear takes in what a peer says about the group. The fleet's lock is held.
@@ -229,48 +251,34 @@ func (s *share) hear(from string, m *message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.b.fleet
-	if m.Kind == msgGrant {
-		if from == s.leader && from != f.me && m.At >= s.since && m.Peer == f.me {
-			s.granted(m)
-		}
-		return
-	}
-	if from == f.me && m.Kind == msgAck {
+	me := f.roster.me
+	if from == me && m.Kind == msgAck {
 		for i := range s.unconfirmed {
-			if u := &s.unconfirmed[i]; u.at < 0 {
-				u.at = f.applied
-				break
+			if u := &s.unconfirmed[i]; u.nr == m.Nr {
+				u.at = f.roster.applied
 			}
 		}
 	}
-	if m.Kind == msgConfirm {
-		if from == s.leader && from != f.me {
+	switch d := s.desk; {
+	case m.Kind == msgGrant:
+		if from == s.part.leader && from != me && m.At >= s.part.since && m.Peer == me {
+			s.granted(m)
+		}
+	case m.Kind == msgConfirm:
+		if from == s.part.leader && from != me {
 			s.unconfirmed = slices.DeleteFunc(s.unconfirmed, func(u unconfirmed) bool { return u.at >= 0 && u.at <= m.Upto })
 			s.settled()
-			s.exitIfIdle()
+			s.act(0)
 		}
-		return
-	}
-	d := s.desk
-	if d == nil {
-		return
-	}
-	switch m.Kind {
-	case msgHello:
-		if m.At < s.since {
-			return // it is for a former leader
-		}
-		if m.Again {
-			delete(d.awaited, from)
-		}
+	case d == nil || from == me:
+	case m.Kind == msgHello && s.part.hears(m.At):
 		d.hello(from, m.Members)
-		if len(d.awaited) == 0 && len(f.owed[s.group.ID]) == 0 && d.stage == expecting {
-			d.stage = loading
-			s.b.crew.Go(d.load)
+		if m.Again {
+			s.act(s.part.hello(from))
 		}
-	case msgAck:
-		d.ackedBy(remoteID{from, m.Member}, m.Offsets, f.applied)
-	case msgDrop:
+	case m.Kind == msgAck:
+		d.ackedBy(remoteID{from, m.Member}, m.Offsets, f.roster.applied)
+	case m.Kind == msgDrop:
 		d.dropped(remoteID{from, m.Member})
 	}
 }
@@ -334,24 +342,30 @@ func (s *share) flush() {
 // after a hello that leaves the record out. Both locks are held.
 func (s *share) flushAcks() {
 	for id, offsets := range s.acks {
-		s.b.fleet.say(message{Kind: msgAck, Group: s.group.ID, Member: id, Offsets: offsets})
-		s.unconfirmed = append(s.unconfirmed, unconfirmed{id, offsets, -1})
+		s.sayAck(unconfirmed{member: id, offsets: offsets})
 	}
 	s.acks = nil
+}
+
+func (s *share) sayAck(u unconfirmed) {
+	s.said++
+	u.nr, u.at = s.said, -1
+	s.b.fleet.say(message{Kind: msgAck, Group: s.group.ID, Nr: u.nr, Member: u.member, Offsets: u.offsets})
+	s.unconfirmed = append(s.unconfirmed, u)
 }
 
 // repeatAcks tells a new leader what the former one may not have committed.
 func (s *share) repeatAcks() {
 	s.flushAcks()
-	for i := range s.unconfirmed {
-		if u := s.unconfirmed[i]; u.at >= 0 {
-			s.unconfirmed[i].offsets = nil // and it is dropped below
-			s.b.fleet.say(message{Kind: msgAck, Group: s.group.ID, Member: u.member, Offsets: u.offsets})
-			u.at = -1
+	all := s.unconfirmed
+	s.unconfirmed = nil
+	for _, u := range all {
+		if u.at < 0 { // it reads that
 			s.unconfirmed = append(s.unconfirmed, u)
+		} else {
+			s.sayAck(u)
 		}
 	}
-	s.unconfirmed = slices.DeleteFunc(s.unconfirmed, func(u unconfirmed) bool { return u.offsets == nil })
 }
 
 // keepAcks is for when we are the new leader ourselves.
@@ -402,44 +416,30 @@ func (s *share) withdraw(m *member) (told []chan error) {
 		told = append(told, w)
 		return w
 	}
-	switch {
-	case s.desk != nil:
-		s.desk.left(m)
-		if s.desk.dirty || s.desk.committing || s.desk.stage != active {
-			s.desk.waiters = append(s.desk.waiters, wait())
+	if d := s.desk; d != nil {
+		d.left(m)
+		if d.dirty || d.committing || len(d.early) > 0 {
+			d.waiters = append(d.waiters, wait())
 		}
-	case s.status == in:
+	} else {
 		s.flushAcks()
-		f.say(message{Kind: msgDrop, Group: s.group.ID, Member: m.id, done: wait()})
+		if s.part.greeted {
+			f.say(message{Kind: msgDrop, Group: s.group.ID, Member: m.id, done: wait()})
+		}
 		if len(s.unconfirmed) > 0 {
 			s.waiting = append(s.waiting, wait())
 		}
 	}
+	if s.part.open > 0 { // one of them may have what it acked
+		s.leaving = append(s.leaving, wait())
+	}
 	m.void()
-	if s.exitIfIdle(); s.status == exiting {
+	before := s.part.status
+	if s.act(0); s.exited != nil && s.part.status != before {
 		told = append(told, s.exited)
 	}
-	if len(s.members) == 0 && s.status == out {
-		delete(f.shares, s.group.ID)
-	}
+	s.tidy()
 	return told
-}
-
-// exitIfIdle ends our part in the group when there is nothing left to do.
-func (s *share) exitIfIdle() {
-	f := s.b.fleet
-	if len(s.members) > 0 || (s.status != in && s.status != entering) || f.state != partOf ||
-		(s.desk == nil && (len(s.unconfirmed) > 0 || len(s.acks) > 0)) {
-		return
-	}
-	s.status = exiting
-	if s.desk != nil {
-		// Who subscribes from now on is a member after the exit, of another
-		// term: the next leader would not know what this desk gave to it.
-		s.desk.leaving = true
-	}
-	s.exited = make(chan error, 1)
-	f.say(message{Kind: msgExit, Groups: []string{s.group.ID}, done: s.exited})
 }
 
 // end is for a group that is no more.
@@ -448,6 +448,7 @@ func (s *share) end(why error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.err == nil {
 		s.err = fmt.Errorf("group %s of log %q: %w", s.group.Group, s.log.Name, why)
 	}
@@ -462,10 +463,8 @@ func (s *share) end(why error) {
 	}
 	s.acks, s.unconfirmed = nil, nil
 	s.settled()
-	if s.exitIfIdle(); s.status == out {
-		delete(f.shares, s.group.ID)
-	}
-	s.mu.Unlock()
+	s.act(0)
+	s.tidy()
 }
 
 // errDeleted is why a group ends.

@@ -124,8 +124,8 @@ func (b *Backend) Publish(ctx context.Context, log string, r *backend.Record) er
 	return b.do(ctx, func() error { return b.store.publish(log, r) })
 }
 
-// Room implements backend.Publisher.
-func (b *Backend) Room() error {
+// Room implements backend.Publisher. All logs share Options.MaxBytes.
+func (b *Backend) Room(string) error {
 	b.store.mu.Lock()
 	defer b.store.mu.Unlock()
 	return b.store.full()

@@ -55,10 +55,10 @@ func receive(t *testing.T, b backend.Backend, group string) (backend.Subscriptio
 func wantFull(t *testing.T, b backend.Backend, n int) {
 	t.Helper()
 	for range n {
-		must(t, b.Room())
+		must(t, b.Room(quotaLog))
 		must(t, publish(t, b))
 	}
-	for what, err := range map[string]error{"Publish": publish(t, b), "Room": b.Room()} {
+	for what, err := range map[string]error{"Publish": publish(t, b), "Room": b.Room(quotaLog)} {
 		if !errors.Is(err, backend.ErrFull) || !errors.Is(err, backend.ErrUnavailable) {
 			t.Errorf("%s of a full store: %v", what, err)
 		}
@@ -72,7 +72,7 @@ func TestQuotaIsNotExceeded(t *testing.T) {
 	for _, g := range []string{"g1", "g2"} { // room is made by the last ack
 		s, d := receive(t, b, g)
 		must(t, s.Ack(d))
-		if full := errors.Is(b.Room(), backend.ErrFull); full != (g == "g1") {
+		if full := errors.Is(b.Room(quotaLog), backend.ErrFull); full != (g == "g1") {
 			t.Errorf("after the ack of %s: full is %v", g, full)
 		}
 	}

@@ -29,7 +29,8 @@ type Store struct {
 	mu      sync.Mutex
 	logs    map[string]*log
 	bytes   int64
-	changed chan struct{} // closed and replaced whenever a waiter should look again
+	changed chan struct{}            // closed and replaced whenever a waiter should look again
+	resting map[*subscription]func() // to be called then
 }
 
 type log struct {
@@ -73,13 +74,18 @@ func NewStore(o Options) *Store {
 	if o.MaxRecordBytes == 0 {
 		o.MaxRecordBytes = 1 << 20
 	}
-	return &Store{opts: o, logs: make(map[string]*log), changed: make(chan struct{})}
+	return &Store{opts: o, logs: make(map[string]*log), changed: make(chan struct{}), resting: make(map[*subscription]func())}
 }
 
-// wake has every waiting Receive look again. Called with s.mu held.
+// wake has every waiting Receive look again, and all that rest. Called with s.mu
+// held.
 func (s *Store) wake() {
 	close(s.changed)
 	s.changed = make(chan struct{})
+	for _, wake := range s.resting {
+		wake()
+	}
+	clear(s.resting)
 }
 
 func (s *Store) ensureLog(l backend.Log) backend.Incarnation {
@@ -197,6 +203,12 @@ func copyOf(r *backend.Record) backend.Record {
 	c.Header = slices.Clone(r.Header)
 	c.Data = slices.Clone(r.Data)
 	return c
+}
+
+// delivers tells whether there is a record for sub now.
+func (s *Store) delivers(l *log, g *group, sub *subscription) bool {
+	return (!l.ordered || g.owner == nil || g.owner == sub) &&
+		slices.ContainsFunc(g.pending, func(p *pending) bool { return p.holder == nil })
 }
 
 // deliver finds the next record for sub, nil if there is none for it now.

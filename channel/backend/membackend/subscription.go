@@ -18,6 +18,8 @@ type subscription struct {
 	closed bool
 }
 
+var _ backend.Rester = (*subscription)(nil)
+
 // Subscribe implements backend.Subscriber.
 func (b *Backend) Subscribe(
 	ctx context.Context, log, name string, o backend.Options,
@@ -77,6 +79,21 @@ func (s *subscription) next() (*backend.Delivery, <-chan struct{}, error) {
 		s.held[d.Token.(*pending)] = struct{}{}
 	}
 	return d, st.changed, nil
+}
+
+// Rest implements backend.Rester.
+func (s *subscription) Rest(wake func()) bool {
+	st := s.b.store
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	switch {
+	case s.closed || s.b.closed, st.logs[s.log.name] != s.log || s.log.groups[s.name] != s.group:
+		return false
+	case !s.b.cut && s.holding() < s.window && st.delivers(s.log, s.group, s):
+		return false
+	}
+	st.resting[s] = wake
+	return true
 }
 
 // holding counts what we hold, after forgetting what went to others meanwhile.

@@ -129,7 +129,11 @@ func (o *order) renew() bool {
 		o.phase.CompareAndSwap(waiting, recovering)
 		// A Receive that came when the lease was nearly over waits, though
 		// there may be records.
-		o.m.wake()
+		o.m.mu.Lock()
+		if len(o.m.ready) > 0 {
+			o.m.wake()
+		}
+		o.m.mu.Unlock()
 		return true
 	case errors.Is(err, errConflict), !o.leads():
 		o.stepDown()

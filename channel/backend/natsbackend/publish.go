@@ -73,8 +73,8 @@ func (b *Backend) publishAnew(ctx context.Context, log string, r *backend.Record
 	return err
 }
 
-// Room implements backend.Publisher.
-func (b *Backend) Room() error {
+// Room implements backend.Publisher. All logs of an embedded server are on one disk.
+func (b *Backend) Room(string) error {
 	if s := b.config.Server; s != nil {
 		return s.disk.outside()
 	}

@@ -58,13 +58,13 @@ func TestAFullDiskDoesNotLoseRecordsNorEndTheServer(t *testing.T) {
 		if !errors.Is(err, backend.ErrFull) {
 			return fmt.Errorf("Publish: %w, want ErrFull", err)
 		}
-		return b.wantFull()
+		return wantFull(b, log)
 	})
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "server that has started again", func() error {
-		if err := b.Room(); err != nil {
+		if err := b.Room(log); err != nil {
 			return err
 		}
 		return b.Publish(ctxOf(t), log, &backend.Record{Data: []byte("after")})
@@ -90,8 +90,8 @@ func (s *Server) runningNow() *server.Server {
 	return s.current
 }
 
-func (b *Backend) wantFull() error {
-	if err := b.Room(); !errors.Is(err, backend.ErrFull) {
+func wantFull(b *Backend, log string) error {
+	if err := b.Room(log); !errors.Is(err, backend.ErrFull) {
 		return fmt.Errorf("Room: %w, want ErrFull", err)
 	}
 	return nil

@@ -44,13 +44,16 @@ type member struct {
 	recent     recent
 	turned     time.Time // when recent was
 	demand     demand
-	waiting    int  // calls of Receive that wait
-	verifying  bool // whether the consumer is still there
+	waiting    int    // calls of Receive that wait, and one for resting
+	resting    func() // what Rest was given; nil: nobody rests
+	verifying  bool   // whether the consumer is still there
 	// unproven is since when nothing has come to the inbox, if nothing has.
 	unproven time.Time
 	order    *order // nil unless the log is ordered
 	err      error  // why it has ended
 }
+
+var _ backend.Rester = (*member)(nil)
 
 // holding is a record that was delivered to us and is not acked.
 type holding struct {
@@ -145,7 +148,7 @@ func (m *member) next(waited bool) (*backend.Delivery, error) {
 		m.wake() // the others too
 		return nil, m.err
 	}
-	if len(m.ready) == 0 || m.order != nil && !m.order.mayDeliver() {
+	if m.mustWait() {
 		if m.waiting++; m.demand.oversize {
 			m.ask()
 		}
@@ -166,6 +169,27 @@ func (m *member) next(waited bool) (*backend.Delivery, error) {
 	return d, nil
 }
 
+// mustWait tells whether there is nothing to receive. With m.mu held.
+func (m *member) mustWait() bool {
+	return len(m.ready) == 0 || m.order != nil && !m.order.mayDeliver()
+}
+
+// Rest implements backend.Rester.
+func (m *member) Rest(wake func()) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err != nil || !m.mustWait() {
+		return false
+	}
+	if m.resting == nil {
+		m.waiting++
+	}
+	if m.resting = wake; m.demand.oversize {
+		m.ask()
+	}
+	return true
+}
+
 func (h *holding) delivery() *backend.Delivery {
 	d := &backend.Delivery{
 		Incarnation: h.m.entry.Incarnation,
@@ -184,7 +208,13 @@ func (h *holding) delivery() *backend.Delivery {
 	return d
 }
 
+// wake has one who waits look again, and whoever rests. With m.mu held.
 func (m *member) wake() {
+	if wake := m.resting; wake != nil {
+		m.resting = nil
+		m.waiting--
+		wake()
+	}
 	select {
 	case m.signal <- struct{}{}:
 	default:

@@ -238,17 +238,16 @@ func (b *Backend) publish(ctx context.Context, member, log string, r *backend.Re
 	return m.Publish(ctx, log, r)
 }
 
-// Room implements backend.Publisher: there is none where a member has none that
-// takes new records.
-func (b *Backend) Room() error {
+// Room implements backend.Publisher: that of the member that takes the log's
+// records. Another one that is full stops nobody.
+func (b *Backend) Room(log string) error {
 	b.mu.RLock()
-	defer b.mu.RUnlock()
-	for _, m := range b.members {
-		if err := m.Room(); err != nil {
-			return err
-		}
+	m := b.members[b.place(log).Home]
+	b.mu.RUnlock()
+	if m == nil {
+		return nil // Publish says why
 	}
-	return nil
+	return m.Room(log)
 }
 
 // Limits implements backend.Backend. They are what every member takes.

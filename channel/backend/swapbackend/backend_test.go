@@ -2,6 +2,7 @@ package swapbackend_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 
@@ -28,6 +29,44 @@ func TestConformance(t *testing.T) {
 			sealed := name == "sealed where it was"
 			backendtest.Run(t, func(testing.TB) backendtest.Harness { return newHarness(place, sealed) })
 		})
+	}
+}
+
+// There are as many subscriptions of one place as there are subscriptions: what a
+// move needs is made when there is one.
+func TestASubscriptionOfOnePlaceIsLittleMoreThanItsMembers(t *testing.T) {
+	store := membackend.NewStore(membackend.Options{})
+	member := store.Connect()
+	all := swapbackend.New(swapbackend.Config{Home: func(string) string { return "a" }})
+	if err := all.Add("a", store.Connect()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = all.Close(context.Background()) })
+	if _, err := all.EnsureLog(t.Context(), backend.Log{Name: "ns/log"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := all.EnsureGroup(t.Context(), "ns/log", backend.Group{Name: "g"}); err != nil {
+		t.Fatal(err)
+	}
+	allocations := func(b backend.Backend) float64 {
+		return testing.AllocsPerRun(100, func() {
+			s, err := b.Subscribe(t.Context(), "ns/log", "g", backend.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !s.(backend.Rester).Rest(func() {}) {
+				t.Fatal("a subscription with nothing to receive does not rest")
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	const most = 24
+	alone, with := allocations(member), allocations(all)
+	t.Logf("%.0f allocations of a member, %.0f with the rest", alone, with)
+	if with > alone+most {
+		t.Errorf("%.0f allocations more than the member's %.0f, want at most %d", with-alone, alone, most)
 	}
 }
 
@@ -128,4 +167,43 @@ func newHarness(place swapbackend.Place, sealed bool) backendtest.Harness {
 		},
 		Facts: backendtest.Facts{Dedup: true},
 	}
+}
+
+// A member that is full stops the logs that are there, and no others.
+func TestRoomIsThatOfTheLogsHome(t *testing.T) {
+	t.Parallel()
+	homes := map[string]string{"full/log": "full", "free/log": "free"}
+	b := swapbackend.New(swapbackend.Config{Home: func(log string) string { return homes[log] }})
+	defer b.Close(context.Background())
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(b.Add("full", membackend.New(membackend.Options{MaxBytes: 1})))
+	must(b.Add("free", membackend.New(membackend.Options{})))
+	for log := range homes {
+		_, err := b.EnsureLog(t.Context(), backend.Log{Name: log})
+		must(err)
+		must(b.EnsureGroup(t.Context(), log, backend.Group{Name: "g"}))
+		must(b.Room(log))
+		must(b.Publish(t.Context(), log, &backend.Record{Data: []byte("1")}))
+	}
+	if err := b.Room("full/log"); !errors.Is(err, backend.ErrFull) {
+		t.Errorf("Room of the log that is on the full one: %v", err)
+	}
+	must(b.Room("free/log"))
+
+	// On the way away from it the log is refused until it is sealed there.
+	must(b.Set("full/log", swapbackend.Place{Home: "full", Next: "free"}))
+	if err := b.Room("full/log"); !errors.Is(err, backend.ErrFull) {
+		t.Errorf("Room of a log that is to leave the full one: %v", err)
+	}
+	must(b.Set("full/log", swapbackend.Place{Home: "free", Former: []string{"full"}}))
+	must(b.Room("full/log"))
+
+	// Where there is nothing yet, Publish says what is wrong.
+	homes["elsewhere/log"] = "missing"
+	must(b.Room("elsewhere/log"))
 }

@@ -81,6 +81,9 @@ func (tn *town) consume(ctx context.Context, p *swapbackend.Backend, group strin
 			continue
 		}
 		for n := r.IntN(400); n > 0; n-- {
+			if r.IntN(2) == 0 {
+				rest(ctx, s.(backend.Rester))
+			}
 			d, err := s.Receive(ctx)
 			if err != nil {
 				break
@@ -92,6 +95,20 @@ func (tn *town) consume(ctx context.Context, p *swapbackend.Backend, group strin
 		}
 		if err := s.Close(); err != nil {
 			tn.Errorf("close: %v", err)
+		}
+	}
+}
+
+// rest returns once there is something to receive, or ctx has ended.
+func rest(ctx context.Context, s backend.Rester) {
+	for ctx.Err() == nil {
+		woken := make(chan struct{})
+		if !s.Rest(func() { close(woken) }) {
+			return
+		}
+		select {
+		case <-woken:
+		case <-ctx.Done():
 		}
 	}
 }

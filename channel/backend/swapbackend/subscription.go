@@ -44,9 +44,11 @@ type subscription struct {
 
 	joining sync.Mutex // held by join
 
-	mu   sync.Mutex
-	left []*backend.Delivery // received by a goroutine that had to end
-	some atomic.Bool         // there are any
+	mu      sync.Mutex
+	left    []*backend.Delivery // received by a goroutine that had to end
+	some    atomic.Bool         // there are any
+	resting func()              // what Rest was given; nil: nobody rests
+	wake    func()              // rouse, made once
 }
 
 // feed is the subscription on one member.
@@ -65,14 +67,16 @@ func (f *feed) received(d *backend.Delivery) {
 	}
 }
 
-// reading is what is received from at one time.
+// reading is what is received from at one time. There are as many as there are
+// subscriptions, nearly all of one feed, which needs nothing but ctx.
 type reading struct {
-	feeds   []*feed
-	ctx     context.Context //nolint:containedctx // ends when it is replaced
-	end     context.CancelFunc
-	out     chan *backend.Delivery
-	running sync.WaitGroup // one for each feed, if there are several
+	feeds []*feed
+	ctx   context.Context //nolint:containedctx // ends when it is replaced, or with Close
+	end   context.CancelFunc
 
+	// If there are several feeds: a goroutine each, and what they have.
+	running sync.WaitGroup
+	out     chan *backend.Delivery
 	failing sync.Once
 	failed  chan struct{} // closed once err says why nothing more comes
 	err     error
@@ -83,10 +87,13 @@ type reading struct {
 
 type derived struct{ from, ctx context.Context } //nolint:containedctx // see reading
 
+var _ backend.Rester = (*subscription)(nil)
+
 // Subscribe implements backend.Subscriber. It succeeds when one place could be
 // joined; the others are joined as soon as they can be.
 func (b *Backend) Subscribe(ctx context.Context, log, group string, o backend.Options) (backend.Subscription, error) {
 	s := &subscription{b: b, log: log, group: group, options: o}
+	s.wake = s.rouse
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.feeds.Store(new([]*feed))
 	b.mu.Lock()
@@ -210,19 +217,24 @@ func (s *subscription) read(wanted []*feed) {
 	if old != nil && slices.Equal(old.feeds, wanted) {
 		return
 	}
-	r := &reading{feeds: wanted, out: make(chan *backend.Delivery), failed: make(chan struct{})}
-	r.ctx, r.end = context.WithCancel(s.ctx)
+	r := &reading{feeds: wanted}
+	r.ctx, r.end = context.WithCancel(context.Background())
 	if old != nil {
 		old.end()
 		old.running.Wait()
 	}
 	s.retire(wanted)
 	if len(wanted) > 1 {
+		r.out, r.failed = make(chan *backend.Delivery), make(chan struct{})
 		for _, f := range wanted {
 			r.running.Go(func() { s.pump(r, f) })
 		}
 	}
 	s.reading.Store(r)
+	if s.ctx.Err() != nil {
+		r.end() // Close may not have seen it
+	}
+	s.rouse()
 }
 
 // retire closes the feeds that are not wanted any more. What they delivered and
@@ -316,6 +328,45 @@ func (s *subscription) gone(r *reading) bool {
 	return at == nil || !at.Equal(p) || slices.Contains(p.Former, r.feeds[0].member)
 }
 
+// Rest implements backend.Rester, while the log has one place.
+func (s *subscription) Rest(wake func()) bool {
+	r := s.reading.Load()
+	if len(r.feeds) != 1 || s.some.Load() {
+		return false
+	}
+	f, ok := r.feeds[0].sub.(backend.Rester)
+	if !ok {
+		return false
+	}
+	s.mu.Lock()
+	s.resting = wake
+	s.mu.Unlock()
+	if !f.Rest(s.wake) && s.rouses() != nil {
+		return false
+	}
+	// It may have moved, or been closed, since it was looked up.
+	if s.reading.Load() != r || s.ctx.Err() != nil {
+		s.rouse()
+	}
+	return true
+}
+
+// rouse wakes who rests, if anybody does.
+func (s *subscription) rouse() {
+	if wake := s.rouses(); wake != nil {
+		wake()
+	}
+}
+
+// rouses takes what Rest was given: nobody rests any more.
+func (s *subscription) rouses() func() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wake := s.resting
+	s.resting = nil
+	return wake
+}
+
 func sleep(ctx context.Context, d time.Duration) {
 	select {
 	case <-time.After(d):
@@ -407,8 +458,10 @@ func (s *subscription) Close() error {
 	s.cancel()
 	s.running.Wait()
 	if r := s.reading.Load(); r != nil {
+		r.end()
 		r.running.Wait()
 	}
+	s.rouse()
 	var errs []error
 	for _, f := range *s.feeds.Load() {
 		errs = append(errs, f.sub.Close())

@@ -19,3 +19,16 @@ func TestTheTableSaysWhatIsReached(t *testing.T) {
 		}
 	}
 }
+
+func TestTheTableOfTheSequenceSaysWhatIsReached(t *testing.T) {
+	t.Parallel()
+	text := sequenceTable([]sequenceResult{{400, 30}, {600, 20}, {500, 10}}, []sequenceResult{{deliveries: 9, p50: 12.5}})
+	for _, want := range []string{
+		"| record deliveries/s, all steps, 32 events at once | 500 (400–600) | >= 500 | yes |",
+		"one partition | 100 (80–120) |", "32 at once, p50, ms | 20.0 (10.0–30.0) |", "one event at a time, p50, ms | 12.5",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s\nlacks %s", text, want)
+		}
+	}
+}

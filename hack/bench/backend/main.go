@@ -27,8 +27,8 @@ func main() {
 }
 
 type options struct {
-	rounds, records, size, goroutines, timed int
-	broker, write                            string
+	rounds, records, size, goroutines, timed, events int
+	broker, write                                    string
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -40,12 +40,13 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.IntVar(&o.size, "size", 1024, "`BYTES` of data in each")
 	f.IntVar(&o.goroutines, "goroutines", 64, "`NUMBER` that publish at once")
 	f.IntVar(&o.timed, "timed", 300, "`NUMBER` of records whose latency is measured in a round")
+	f.IntVar(&o.events, "events", 400, "`NUMBER` of events that go through the Sequence in a round")
 	f.StringVar(&o.broker, "broker", os.Getenv("SIDESTEP_KAFKA"), "`HOST:PORT` of a broker (default: one is started)")
 	f.StringVar(&o.write, "write", "", "also write the table to this Markdown `FILE`, between its markers")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
-	if f.NArg() > 0 || min(o.rounds, o.records, o.size, o.goroutines, o.timed) < 1 {
+	if f.NArg() > 0 || min(o.rounds, o.records, o.size, o.goroutines, o.timed, o.events) < 1 {
 		return o, errors.New("all numbers must be 1 or more, and there are no arguments")
 	}
 	return o, nil
@@ -70,13 +71,36 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		defer b.Kill()
 		o.broker, where = b.Address, "Apache Kafka "+kafkabroker.Version+", one node on the same machine"
 	}
+	ours, other, err := compare(ctx, o, stderr)
+	if err != nil {
+		return err
+	}
+	s, err := startSequence(ctx, o.broker)
+	if err != nil {
+		return err
+	}
+	loaded, single, err := s.rounds(ctx, o)
+	if err = errors.Join(err, s.close()); err != nil {
+		return err
+	}
+	machine := fmt.Sprintf("%s/%s, %d CPUs, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
+	text := table(o, where, machine, ours, other) + sequenceTable(loaded, single)
+	fmt.Fprint(stdout, text)
+	if o.write != "" {
+		return section.Write(o.write, "bench-backend", text)
+	}
+	return nil
+}
+
+// compare has the contenders take turns.
+func compare(ctx context.Context, o options, stderr io.Writer) (mine, other []result, err error) {
 	contenders := []contender{&ours{o: o}, &franz{o: o}}
 	results := make([][]result, len(contenders))
 	for round := range o.rounds + 1 { // the first one warms up
 		for _, i := range rand.Perm(len(contenders)) {
 			r, err := measure(ctx, contenders[i], o)
 			if err != nil {
-				return fmt.Errorf("%s: %w", contenders[i].name(), err)
+				return nil, nil, fmt.Errorf("%s: %w", contenders[i].name(), err)
 			}
 			fmt.Fprintf(stderr, "round %d: %-20s publish %6.0f/s, deliver %6.0f/s, p50 %.2f ms, p99 %.2f ms\n",
 				round, contenders[i].name(), r.publish, r.deliver, r.p50, r.p99)
@@ -85,13 +109,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			}
 		}
 	}
-	machine := fmt.Sprintf("%s/%s, %d CPUs, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
-	text := table(o, where, machine, results[0], results[1])
-	fmt.Fprint(stdout, text)
-	if o.write != "" {
-		return section.Write(o.write, "bench-backend", text)
-	}
-	return nil
+	return results[0], results[1], nil
 }
 
 // deadline bounds one contender's turn.

@@ -22,6 +22,8 @@ const (
 	mostPerSize = 20
 	leastMade   = 5 // chains by reference within a pod: the first one meets cold caches
 	warmUp      = 20
+	leastPairs  = 2 // of a payload by reference and an event of the smallest size
+	rest        = 20 * time.Millisecond
 	patience    = 2 * time.Minute // for one payload
 )
 
@@ -41,6 +43,7 @@ type results struct {
 	wanted  []contender
 	sizes   []int64
 	times   map[key][]float64 // microseconds by round: of a payload, or of a hop by reference
+	beside  map[key][]float64 // those of a hop of the smallest size, measured in turn with these
 	memory  map[key][]float64 // MiB: the peak of a process that carried four at once
 	foreign []float64
 }
@@ -52,7 +55,7 @@ type key struct {
 
 // rounds measures every contender with every size once in each round.
 func (b *bench) rounds(ctx context.Context, wanted []contender, rounds int, seed uint64) (*results, error) {
-	r := &results{rounds: rounds, wanted: wanted, sizes: b.sizes, times: map[key][]float64{}, memory: map[key][]float64{}}
+	r := &results{rounds: rounds, wanted: wanted, sizes: b.sizes, times: map[key][]float64{}, beside: map[key][]float64{}, memory: map[key][]float64{}}
 	began := time.Now()
 	for round := range rounds {
 		order := slices.Clone(wanted)
@@ -86,6 +89,12 @@ func (b *bench) times(ctx context.Context, c contender, r *results) error {
 			return p.Explain(err)
 		}
 	}
+	if c.reference {
+		if err := b.hopTimes(ctx, p, c, r); err != nil {
+			return p.Explain(err)
+		}
+		return nil
+	}
 	for _, size := range b.sizes {
 		var took []float64
 		least := int64(1)
@@ -99,11 +108,43 @@ func (b *bench) times(ctx context.Context, c contender, r *results) error {
 			}
 			took = append(took, micros...)
 		}
-		slices.Sort(took)
 		k := key{c.name, size}
-		r.times[k] = append(r.times[k], stats.Quantile(took, 0.5))
+		r.times[k] = append(r.times[k], median(took))
 	}
 	return nil
+}
+
+// hopTimes measures hops by reference in turn with those of the smallest size. Both
+// begin after a rest: a process that has just had much to do, or nothing, hops at
+// another pace than one in the midst of many hops.
+func (b *bench) hopTimes(ctx context.Context, p *running, c contender, r *results) error {
+	least := b.sizes[0]
+	var all []float64
+	for _, size := range b.sizes[1:] {
+		hops := map[int64][]float64{}
+		for range max(leastPairs, min(perSize/size, mostPerSize)) {
+			for _, n := range []int64{least, size} {
+				time.Sleep(rest)
+				micros, err := b.send(ctx, p, c, n)
+				if err != nil {
+					return err
+				}
+				hops[n] = append(hops[n], micros...)
+			}
+		}
+		k := key{c.name, size}
+		r.times[k] = append(r.times[k], median(hops[size]))
+		r.beside[k] = append(r.beside[k], median(hops[least]))
+		all = append(all, hops[least]...)
+	}
+	k := key{c.name, least}
+	r.times[k] = append(r.times[k], median(all))
+	return nil
+}
+
+func median(all []float64) float64 {
+	slices.Sort(all)
+	return stats.Quantile(all, 0.5)
 }
 
 // memory measures the peak of a process that carries several at once, of the

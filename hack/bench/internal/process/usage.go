@@ -49,6 +49,9 @@ func Memory(pid int, field string) (int64, error) {
 	return n, nil
 }
 
+// PID is the process's.
+func (c *Child) PID() int { return c.cmd.Process.Pid }
+
 // CPU is CPU of the child.
 func (c *Child) CPU() (time.Duration, error) {
 	d, err := CPU(c.cmd.Process.Pid)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -131,8 +132,8 @@ func (tn *town) take(group string, d *backend.Delivery) {
 }
 
 // wanderer moves the log to and fro as the coordinator of a cluster does: it asks
-// all processes.
-func (tn *town) wanderer(ctx context.Context, r *rand.Rand) (moves int) {
+// all processes. It counts the moves that came to their end.
+func (tn *town) wanderer(ctx context.Context, r *rand.Rand, moves *atomic.Int64) {
 	to := "b"
 	for ctx.Err() == nil {
 		at := tn.processes[r.IntN(len(tn.processes))] // whichever is the leader
@@ -150,13 +151,12 @@ func (tn *town) wanderer(ctx context.Context, r *rand.Rand) (moves int) {
 				}
 			}
 			if !next.Moving() && next.Home == to && r.IntN(4) == 0 {
-				moves++
+				moves.Add(1)
 				to = map[string]string{"a": "b", "b": "a"}[to]
 			}
 		}
 		time.Sleep(time.Duration(r.IntN(300)) * time.Microsecond)
 	}
-	return moves
 }
 
 // Logs wander between two brokers while processes publish and consume; nothing is
@@ -202,9 +202,9 @@ func wander(t *testing.T, tn *town, r *rand.Rand, faulty bool) {
 			consumers.Go(func() { tn.consume(ctx, p, g, seed) })
 		}
 	}
-	moves := 0
+	var moves atomic.Int64
 	walk := rand.New(rand.NewPCG(r.Uint64(), 7))
-	consumers.Go(func() { moves = tn.wanderer(ctx, walk) })
+	consumers.Go(func() { tn.wanderer(ctx, walk, &moves) })
 	for k := range keys {
 		p := tn.processes[k%len(tn.processes)]
 		key := fmt.Sprintf("k%d", k)
@@ -218,13 +218,13 @@ func wander(t *testing.T, tn *town, r *rand.Rand, faulty bool) {
 	}
 	publishers.Wait()
 	deadline := time.Now().Add(time.Minute)
-	for !tn.all(keys*each) && time.Now().Before(deadline) {
+	for (!tn.all(keys*each) || moves.Load() == 0) && time.Now().Before(deadline) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	stop()
 	consumers.Wait()
-	t.Logf("moved %d times", moves)
-	if moves == 0 {
+	t.Logf("moved %d times", moves.Load())
+	if moves.Load() == 0 {
 		t.Error("it did not move")
 	}
 	for _, g := range tn.groups {

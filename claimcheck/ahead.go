@@ -39,14 +39,15 @@ type chunk struct {
 
 // What one stream holds in memory.
 const (
-	chunkSize   = 128 << 10
-	chunksAhead = 4
+	chunkSize   = 64 << 10
+	chunksAhead = 8
 )
 
 var chunks = sync.Pool{New: func() any { return new(chunk) }}
 
-// short streams have no more bytes than these.
-const shortStream = 1 << 20
+// short streams have no more bytes than these: hashing them takes less than a tenth
+// of a millisecond.
+const shortStream = 128 << 10
 
 // newAhead begins to read. hash is told all bytes, in order. length is how many
 // are expected, negative if that is not known.

@@ -37,7 +37,7 @@
 //
 // # Goroutines
 //
-// None of its own. Of a payload that may be longer than a MiB, two for each stream, one
+// None of its own. Of a payload that may be longer than 128 KiB, two for each stream, one
 // that reads and one that hashes (see ahead): Store awaits them before it returns, the reader that
 // Open returned in its Close.
 package claimcheck

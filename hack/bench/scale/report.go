@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// What a restart with 5,000 channels is to cost at most.
+// What 5,000 channels are to cost at most, at the first start and at a restart.
 const (
 	goalReady  = 10 * time.Second
 	goalMemory = 400 << 20
@@ -23,7 +23,7 @@ type result struct {
 	starts   [2]start
 }
 
-// row of the table. Only the second start has a goal.
+// row of the table. A goal is reached if both starts reach it.
 type row struct {
 	what          string
 	first, second string
@@ -33,9 +33,9 @@ type row struct {
 func (r *result) rows() []row {
 	a, b := &r.starts[0], &r.starts[1]
 	return []row{
-		{"start until ready", seconds(a.ready), seconds(b.ready), "<= " + seconds(goalReady), yes(b.ready <= goalReady)},
-		{"memory at rest (RSS)", mebibytes(a.idle), mebibytes(b.idle), "<= " + mebibytes(goalMemory), yes(b.idle <= goalMemory)},
-		{"processor, idle", percent(a.cpu), percent(b.cpu), "< " + percent(goalCPU) + " of a core", yes(b.cpu < goalCPU)},
+		{"start until ready", seconds(a.ready), seconds(b.ready), "<= " + seconds(goalReady), yes(max(a.ready, b.ready) <= goalReady)},
+		{"memory at rest (RSS)", mebibytes(a.idle), mebibytes(b.idle), "<= " + mebibytes(goalMemory), yes(max(a.idle, b.idle) <= goalMemory)},
+		{"processor, idle", percent(a.cpu), percent(b.cpu), "< " + percent(goalCPU) + " of a core", yes(max(a.cpu, b.cpu) < goalCPU)},
 		{"memory after an event to every channel", mebibytes(a.used), mebibytes(b.used), "", ""},
 		{"memory, peak", mebibytes(a.peak), mebibytes(b.peak), "", ""},
 		{"goroutines", fmt.Sprint(a.goroutines), fmt.Sprint(b.goroutines), "", ""},

@@ -16,14 +16,17 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestGoalsAreNotReachedBeyondTheirBounds(t *testing.T) {
 	t.Parallel()
-	at := result{starts: [2]start{1: {ready: goalReady, idle: goalMemory, cpu: goalCPU - 0.001}}}
-	beyond := result{starts: [2]start{1: {ready: goalReady + 1, idle: goalMemory + 1, cpu: goalCPU}}}
-	for i := range 3 {
-		if r := at.rows()[i]; r.reached != "yes" {
-			t.Errorf("%s %s: reached %q", r.what, r.second, r.reached)
-		}
-		if r := beyond.rows()[i]; r.reached != "no" {
-			t.Errorf("%s %s: reached %q", r.what, r.second, r.reached)
+	reaches, misses := start{ready: goalReady, idle: goalMemory, cpu: goalCPU - 0.001}, start{ready: goalReady + 1, idle: goalMemory + 1, cpu: goalCPU}
+	for want, starts := range map[string][][2]start{
+		"yes": {{reaches, reaches}, {1: reaches}},
+		"no":  {{misses, reaches}, {reaches, misses}, {1: misses}},
+	} {
+		for _, of := range starts {
+			for _, r := range (&result{starts: of}).rows()[:3] {
+				if r.reached != want {
+					t.Errorf("%s %s, then %s: reached %q, want %q", r.what, r.first, r.second, r.reached, want)
+				}
+			}
 		}
 	}
 }

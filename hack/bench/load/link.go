@@ -29,7 +29,8 @@ func newLink(bitsPerSecond int) (*link, error) {
 	links++
 	name := fmt.Sprintf("sl%d-%d", os.Getpid()%10000, links)
 	// 198.18.0.0/15 is for benchmarks (RFC 2544).
-	net, l := fmt.Sprintf("198.18.%d.", links), &link{space: name}
+	// There are few at a time, so a number that comes round is free again.
+	net, l := fmt.Sprintf("198.18.%d.", links%256), &link{space: name}
 	l.address = net + "2"
 	bucket := fmt.Sprintf("root tbf rate %dbit burst 256kb latency 400ms", bitsPerSecond)
 	for _, line := range []string{

@@ -52,8 +52,8 @@ func (w *world) close() {
 }
 
 // newWorld makes the pods. costs says how long the steps take with an event.
-func newWorld(s *scenario, costs func(id string) [2]time.Duration) (w *world, err error) {
-	w = &world{scenario: s, costs: costs, key: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)), done: map[string]time.Time{}}
+func newWorld(s *scenario, costs func(id string) [2]time.Duration) (_ *world, err error) {
+	w := &world{scenario: s, costs: costs, key: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)), done: map[string]time.Time{}}
 	defer func() {
 		if err != nil {
 			w.close()

@@ -53,6 +53,7 @@ type Checkroom struct {
 	now    func() time.Time
 	rooms  atomic.Pointer[rooms]
 	linked recent
+	seals  *seals
 
 	mu      sync.Mutex     // guards what follows, and changes of rooms
 	putting map[string]int // payloads on their way, by the id of their store
@@ -86,6 +87,9 @@ func New(c Config) (*Checkroom, error) {
 		ttl:     cmp.Or(c.TTL, 7*24*time.Hour),
 		slack:   cmp.Or(c.Slack, 10*time.Minute),
 		putting: map[string]int{},
+	}
+	if sealsAreQuick {
+		r.seals = newSeals()
 	}
 	if r.notify == nil {
 		r.notify = unobserved{}
@@ -240,7 +244,7 @@ func (r *Checkroom) storePayload(ctx context.Context, p Payload) (Claim, error) 
 		defer rest.close()
 		src = rest
 	}
-	pr := newPayloadReader(src, p.Limit, p.Length)
+	pr := newPayloadReader(src, p.Limit, p.Length, r.seals.begin())
 	defer pr.close()
 	// From then on whoever publishes it would have to renew it, and a
 	// sweeper that is quicker would delete it.
@@ -254,6 +258,7 @@ func (r *Checkroom) put(ctx context.Context, s Store, c Claim, pr *payloadReader
 		return Claim{}, err
 	}
 	c.Size, c.SHA256, c.Blocks = pr.size, pr.whole, pr.blocks
+	r.seals.keep(&c, pr.seal)
 	r.notify.Stored(c.Size, r.now().Sub(start))
 	return c, nil
 }

@@ -112,17 +112,25 @@ type payloadReader struct {
 	size    int64 // so far
 	late    func() bool
 	digests *digester
+	seal    *sealing
 	trailer *bytes.Reader // set when the payload has ended
 	whole   [sha256.Size]byte
 	blocks  [sha256.Size]byte
 }
 
-func newPayloadReader(src io.Reader, limit, length int64) *payloadReader {
+func newPayloadReader(src io.Reader, limit, length int64, seal *sealing) *payloadReader {
 	d := newDigester()
-	return &payloadReader{src: newAhead(src, length, d.write), limit: limit, length: length, digests: d}
+	both := func(p []byte) {
+		d.write(p)
+		seal.write(p)
+	}
+	return &payloadReader{src: newAhead(src, length, both), limit: limit, length: length, digests: d, seal: seal}
 }
 
-func (r *payloadReader) close() { r.src.stop() }
+func (r *payloadReader) close() {
+	r.src.stop()
+	r.seal.free()
+}
 
 // Errors of a payload on its way in.
 var (

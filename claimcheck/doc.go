@@ -33,7 +33,7 @@
 //
 // Store and Open take a fixed buffer per stream and 32 bytes per MiB of payload;
 // ranges and comparisons (Payload.Same) 1 MiB more. A sweep holds 8,192 names at a
-// time.
+// time, and a Checkroom the seals of the last 8,192 payloads that it stored, less than 2 MiB.
 //
 // # Goroutines
 //

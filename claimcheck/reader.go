@@ -2,17 +2,15 @@ package claimcheck
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 )
 
 // Open streams a payload. What it yields is not known to be right before the end:
-// the last bytes are withheld until the SHA-256 of all matches the claim, so that
-// a corrupted payload never comes out complete. It ends in ErrCorrupt instead, also when
-// the object is shorter than it was. ErrNotFound comes from Open.
+// the last bytes are withheld until the SHA-256 of all matches the claim, or the seal of
+// all that of this process, so that a corrupted payload never comes out complete. It ends in
+// ErrCorrupt instead, also when the object is shorter than it was. ErrNotFound comes from Open.
 //
 // The reader must be closed. It takes constant memory.
 func (r *Checkroom) Open(ctx context.Context, c Claim) (io.ReadCloser, error) {
@@ -30,10 +28,10 @@ func (r *Checkroom) Open(ctx context.Context, c Claim) (io.ReadCloser, error) {
 		r.notify.Failed(OpFetch, err)
 		return nil, fmt.Errorf("open payload of %s: %w", c.Owner, err)
 	}
-	sum := sha256.New()
+	held := r.seals.check(&c)
 	return &stream{
-		room: r, claim: c, cancel: cancel, body: body, sum: sum, left: c.Size,
-		from: newAhead(body, c.Size, func(p []byte) { sum.Write(p) }),
+		room: r, claim: c, cancel: cancel, body: body, held: held, left: c.Size,
+		from: newAhead(body, c.Size, held.write),
 	}, nil
 }
 
@@ -51,7 +49,7 @@ type stream struct {
 	cancel context.CancelFunc // ends a read of body
 	body   io.ReadCloser
 	from   *ahead // reads body
-	sum    hash.Hash
+	held   check
 	left   int64 // not read yet
 	last   []byte
 	done   bool // last is what may be handed out
@@ -104,8 +102,8 @@ func (s *stream) finish() error {
 	} else if err != nil && !errors.Is(err, io.EOF) {
 		return s.fail(err)
 	}
-	if [sha256.Size]byte(s.sum.Sum(nil)) != s.claim.SHA256 {
-		return s.fail(fmt.Errorf("%w: SHA-256 differs", ErrCorrupt))
+	if !s.held.right() {
+		return s.fail(fmt.Errorf("%w: it is not what was hashed", ErrCorrupt))
 	}
 	s.left, s.last, s.done = 0, last, true
 	s.room.notify.Fetched(int64(len(last)), true)
@@ -124,6 +122,7 @@ func (s *stream) Close() error {
 	}
 	s.cancel()
 	s.from.stop()
+	s.held.free()
 	return s.body.Close()
 }
 

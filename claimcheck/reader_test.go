@@ -31,25 +31,44 @@ func corruptions(size int) map[string]func([]byte) []byte {
 	}
 }
 
+// The process that stored a payload holds it to its own seal, others to the claim's hash.
 func TestCorruptedBytesAreNeverDeliveredWhole(t *testing.T) {
 	t.Parallel()
-	for _, size := range []int{1, 100, 32 << 10, 32<<10 + 1, 2*mib + 3} {
-		data := randomBytes(7, size)
-		for name, change := range corruptions(size) {
-			f := newFixture(t)
-			c := f.put(t, data)
-			f.store.overwrite(t, c.Object, change)
-			got, err := readAll(t, f.Checkroom, c)
-			if !errors.Is(err, claimcheck.ErrCorrupt) {
-				t.Errorf("%d bytes, %s: got %v, want ErrCorrupt", size, name, err)
-			}
-			if len(got) >= size {
-				t.Errorf("%d bytes, %s: all of them came out", size, name)
-			}
-			if f.seen.failed[claimcheck.OpFetch] == 0 || f.seen.whole != 0 {
-				t.Errorf("%d bytes, %s: observed %+v", size, name, f.seen)
+	for _, own := range []bool{true, false} {
+		for _, size := range []int{1, 100, 32 << 10, 32<<10 + 1, 128 << 10, 2*mib + 3} {
+			data := randomBytes(7, size)
+			for name, change := range corruptions(size) {
+				f := newFixture(t)
+				c := f.put(t, data)
+				r := f.Checkroom
+				if !own {
+					r = f.room(t, map[string]claimcheck.Store{"main": f.store}, "main")
+				}
+				f.store.overwrite(t, c.Object, change)
+				got, err := readAll(t, r, c)
+				if !errors.Is(err, claimcheck.ErrCorrupt) {
+					t.Errorf("%d bytes, %s, own %v: got %v, want ErrCorrupt", size, name, own, err)
+				}
+				if len(got) >= size {
+					t.Errorf("%d bytes, %s, own %v: all of them came out", size, name, own)
+				}
+				if f.seen.failed[claimcheck.OpFetch] == 0 || f.seen.whole != 0 {
+					t.Errorf("%d bytes, %s, own %v: observed %+v", size, name, own, f.seen)
+				}
 			}
 		}
+	}
+}
+
+func TestOtherProcessesReadWhatOneStored(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	other := f.room(t, map[string]claimcheck.Store{"main": f.store}, "main")
+	for _, size := range []int{0, 1, 64 << 10, 64<<10 + 1, 128 << 10, 3*mib + 17} {
+		data := randomBytes(3, size)
+		c := f.put(t, data)
+		wantPayload(t, f.Checkroom, c, data)
+		wantPayload(t, other, c, data)
 	}
 }
 

@@ -125,6 +125,9 @@ func (p *claimed) Open(ctx context.Context) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, payloadError(err)
 	}
+	if at, ok := r.(event.Chunked); ok {
+		return &openedChunks{opened{r}, at}, nil
+	}
 	return &opened{r}, nil
 }
 
@@ -136,6 +139,20 @@ func (o *opened) Read(p []byte) (int, error) {
 		err = payloadError(err)
 	}
 	return n, err
+}
+
+// openedChunks is one whose bytes are at hand.
+type openedChunks struct {
+	opened
+	chunks event.Chunked
+}
+
+func (o *openedChunks) Next(most int) ([]byte, error) {
+	p, err := o.chunks.Next(most)
+	if err != nil && err != io.EOF { //nolint:errorlint // as above
+		err = payloadError(err)
+	}
+	return p, err
 }
 
 // payloadError adds what a program can act on to an error of claimcheck.

@@ -103,19 +103,8 @@ func (a *ahead) Read(p []byte) (int, error) {
 		a.hash(p[:n])
 		return n, err
 	}
-	for len(a.rest) == 0 {
-		if a.at != nil {
-			if a.at.err != nil {
-				return 0, a.at.err
-			}
-			a.free <- a.at
-			a.at = nil
-		}
-		c, ok := <-a.hashed
-		if !ok {
-			return 0, errClosed
-		}
-		a.at, a.rest = c, c.buf[:c.n]
+	if err := a.load(); err != nil {
+		return 0, err
 	}
 	n := copy(p, a.rest)
 	a.rest = a.rest[n:]
@@ -125,10 +114,50 @@ func (a *ahead) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// load has something to hand out, or returns why not.
+func (a *ahead) load() error {
+	for len(a.rest) == 0 {
+		if a.at != nil {
+			if a.at.err != nil {
+				return a.at.err
+			}
+			a.free <- a.at
+			a.at = nil
+		}
+		c, ok := <-a.hashed
+		if !ok {
+			return errClosed
+		}
+		a.at, a.rest = c, c.buf[:c.n]
+	}
+	return nil
+}
+
+// next hands out up to most of it where it is, until the next call.
+func (a *ahead) next(most int) ([]byte, error) {
+	if a.end == nil {
+		if a.at == nil {
+			a.at, _ = chunks.Get().(*chunk)
+		}
+		n, err := a.Read(a.at.buf[:min(most, chunkSize)])
+		return a.at.buf[:n], err
+	}
+	if err := a.load(); err != nil {
+		return nil, err
+	}
+	p := a.rest[:min(most, len(a.rest))]
+	a.rest = a.rest[len(p):]
+	return p, nil
+}
+
 // stop ends it, and returns when src is not read any more: a Read of src that is under
 // way must end by itself. Afterwards nothing more is handed out.
 func (a *ahead) stop() {
 	if a.end == nil {
+		if a.at != nil {
+			chunks.Put(a.at)
+			a.at = nil
+		}
 		return
 	}
 	a.once.Do(func() { close(a.end) })

@@ -113,7 +113,7 @@ type payloadReader struct {
 	late    func() bool
 	digests *digester
 	seal    *sealing
-	trailer *bytes.Reader // set when the payload has ended
+	trailer *bytes.Buffer // set when the payload has ended
 	whole   [sha256.Size]byte
 	blocks  [sha256.Size]byte
 }
@@ -141,24 +141,44 @@ var (
 )
 
 func (r *payloadReader) Read(p []byte) (int, error) {
-	if r.trailer != nil {
-		return r.trailer.Read(p)
+	if len(p) == 0 {
+		return 0, nil
 	}
-	n, err := r.src.Read(p)
-	r.size += int64(n)
+	at, err := r.Next(len(p))
+	return copy(p, at), err
+}
+
+// Next implements Chunked.
+func (r *payloadReader) Next(most int) ([]byte, error) {
+	for r.trailer == nil {
+		p, err := r.more(most)
+		if err != nil || len(p) > 0 {
+			return p, err
+		}
+	}
+	if r.trailer.Len() == 0 {
+		return nil, io.EOF
+	}
+	return r.trailer.Next(most), nil
+}
+
+// more of the payload, held to its limits; nothing if it has ended.
+func (r *payloadReader) more(most int) ([]byte, error) {
+	p, err := r.src.next(most)
+	r.size += int64(len(p))
 	switch {
 	case r.late != nil && r.late():
-		return 0, fmt.Errorf("%w: %d bytes so far", ErrSlow, r.size)
+		return nil, fmt.Errorf("%w: %d bytes so far", ErrSlow, r.size)
 	case r.limit > 0 && r.size > r.limit:
-		return 0, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, r.limit)
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, r.limit)
 	case r.length >= 0 && r.size > r.length, err == io.EOF && r.length >= 0 && r.size < r.length: //nolint:errorlint // a wrapped io.EOF is an error
-		return 0, fmt.Errorf("%w: %d bytes, not %d", ErrLength, r.size, r.length)
+		return nil, fmt.Errorf("%w: %d bytes, not %d", ErrLength, r.size, r.length)
 	case err == io.EOF: //nolint:errorlint // as above
 		r.whole, r.blocks = r.digests.finish()
-		r.trailer = bytes.NewReader(r.digests.trailer)
-		return n, nil
+		r.trailer = bytes.NewBuffer(r.digests.trailer)
+		return p, nil
 	}
-	return n, err
+	return p, err
 }
 
 // readTrailer reads a claim's trailer and holds it to the claim.

@@ -156,6 +156,34 @@ func readAll(t testing.TB, r *claimcheck.Checkroom, c claimcheck.Claim) ([]byte,
 	return b, errors.Join(err, body.Close())
 }
 
+// readChunks is readAll without a copy between.
+func readChunks(t testing.TB, r *claimcheck.Checkroom, c claimcheck.Claim) (all []byte, err error) {
+	t.Helper()
+	body, err := r.Open(t.Context(), c)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	chunked, ok := body.(claimcheck.Chunked)
+	if !ok {
+		t.Fatalf("a %T is not chunked", body)
+	}
+	const most = 70_000
+	for {
+		p, err := chunked.Next(most)
+		if errors.Is(err, io.EOF) {
+			return all, nil
+		}
+		if err != nil {
+			return all, err
+		}
+		if len(p) == 0 || len(p) > most {
+			t.Fatalf("%d bytes came, want 1 to %d", len(p), most)
+		}
+		all = append(all, p...)
+	}
+}
+
 func wantPayload(t testing.TB, r *claimcheck.Checkroom, c claimcheck.Claim, want []byte) {
 	t.Helper()
 	got, err := readAll(t, r, c)

@@ -51,8 +51,8 @@ type stream struct {
 	from   *ahead // reads body
 	held   check
 	left   int64 // not read yet
-	last   []byte
-	done   bool // last is what may be handed out
+	rest   []byte
+	done   bool // rest is what may be handed out
 	err    error
 }
 
@@ -63,18 +63,48 @@ func (s *stream) Read(p []byte) (int, error) {
 	if s.left > withheld {
 		return s.early(p)
 	}
+	if err := s.last(); err != nil {
+		return 0, err
+	}
+	n := copy(p, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
+}
+
+// last has the rest to hand out, once all of it is known to be right.
+func (s *stream) last() error {
 	if !s.done {
 		if s.err = s.finish(); s.err != nil {
-			return 0, s.err
+			return s.err
 		}
 	}
-	if len(s.last) == 0 {
+	if len(s.rest) == 0 {
 		s.err = io.EOF
-		return 0, io.EOF
 	}
-	n := copy(p, s.last)
-	s.last = s.last[n:]
-	return n, nil
+	return s.err
+}
+
+// Next implements Chunked.
+func (s *stream) Next(most int) ([]byte, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	if s.left > withheld {
+		p, err := s.from.next(int(min(int64(most), s.left-withheld)))
+		s.left -= int64(len(p))
+		s.room.notify.Fetched(int64(len(p)), false)
+		if err != nil && len(p) == 0 {
+			s.err = s.fail(err)
+			return nil, s.err
+		}
+		return p, nil
+	}
+	if err := s.last(); err != nil {
+		return nil, err
+	}
+	p := s.rest[:min(most, len(s.rest))]
+	s.rest = s.rest[len(p):]
+	return p, nil
 }
 
 func (s *stream) early(p []byte) (int, error) {
@@ -105,7 +135,7 @@ func (s *stream) finish() error {
 	if !s.held.right() {
 		return s.fail(fmt.Errorf("%w: it is not what was hashed", ErrCorrupt))
 	}
-	s.left, s.last, s.done = 0, last, true
+	s.left, s.rest, s.done = 0, last, true
 	s.room.notify.Fetched(int64(len(last)), true)
 	return nil
 }

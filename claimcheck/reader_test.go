@@ -45,12 +45,14 @@ func TestCorruptedBytesAreNeverDeliveredWhole(t *testing.T) {
 					r = f.room(t, map[string]claimcheck.Store{"main": f.store}, "main")
 				}
 				f.store.overwrite(t, c.Object, change)
-				got, err := readAll(t, r, c)
-				if !errors.Is(err, claimcheck.ErrCorrupt) {
-					t.Errorf("%d bytes, %s, own %v: got %v, want ErrCorrupt", size, name, own, err)
-				}
-				if len(got) >= size {
-					t.Errorf("%d bytes, %s, own %v: all of them came out", size, name, own)
+				for _, read := range []func(testing.TB, *claimcheck.Checkroom, claimcheck.Claim) ([]byte, error){readAll, readChunks} {
+					got, err := read(t, r, c)
+					if !errors.Is(err, claimcheck.ErrCorrupt) {
+						t.Errorf("%d bytes, %s, own %v: got %v, want ErrCorrupt", size, name, own, err)
+					}
+					if len(got) >= size {
+						t.Errorf("%d bytes, %s, own %v: all of them came out", size, name, own)
+					}
 				}
 				if f.seen.failed[claimcheck.OpFetch] == 0 || f.seen.whole != 0 {
 					t.Errorf("%d bytes, %s, own %v: observed %+v", size, name, own, f.seen)

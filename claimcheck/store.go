@@ -35,6 +35,15 @@ type Object struct {
 	Partial bool
 }
 
+// Chunked is a reader whose bytes are at hand: they need not be copied to be written.
+// The reader of a Store's Put may be one, and what Checkroom.Open returns is.
+type Chunked interface {
+	// Next is what comes next, at least one byte of it and no more than most, until the
+	// next call of any method. The error is one that Read would return; then there is
+	// nothing.
+	Next(most int) ([]byte, error)
+}
+
 // Store keeps objects under names. Objects are written once and never changed.
 //
 // All methods may be called by many goroutines at once. They use memory that

@@ -31,7 +31,7 @@ func (c *Client) transport(caCerts string) (*http.Transport, error) {
 	}
 	t := &http.Transport{
 		Proxy:                  c.Proxy,
-		DialContext:            c.dialer.DialContext,
+		DialContext:            c.dialWide,
 		TLSClientConfig:        cfg,
 		TLSHandshakeTimeout:    c.DialTimeout,
 		ForceAttemptHTTP2:      true,

@@ -80,7 +80,11 @@ func (o *outgoing) open(ctx context.Context) (io.ReadCloser, error) {
 	if o.structured {
 		from, _ = event.StructuredStream(o.stream, payload)
 	}
-	return &sending{from, payload, o}, nil
+	s := sending{from, payload, o}
+	if at, ok := from.(event.Chunked); ok {
+		return &sendingChunks{s, at}, nil
+	}
+	return &s, nil
 }
 
 // broken is why the data could not be read, or nil.
@@ -101,12 +105,27 @@ type sending struct {
 
 func (s *sending) Read(p []byte) (int, error) {
 	n, err := s.Reader.Read(p)
+	return n, s.note(err)
+}
+
+func (s *sending) note(err error) error {
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, context.Canceled) &&
 		!errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("%w: %w", ErrPayload, err)
 		s.of.failed.Store(&err)
 	}
-	return n, err
+	return err
 }
 
 func (s *sending) Close() error { return s.payload.Close() }
+
+// sendingChunks is one whose bytes are at hand.
+type sendingChunks struct {
+	sending
+	chunks event.Chunked
+}
+
+func (s *sendingChunks) Next(most int) ([]byte, error) {
+	p, err := s.chunks.Next(most)
+	return p, s.note(err)
+}

@@ -17,6 +17,15 @@ type Payload interface {
 	Open(ctx context.Context) (io.ReadCloser, error)
 }
 
+// Chunked may be what Open returned: its bytes are at hand, and need not be copied
+// to be written.
+type Chunked interface {
+	// Next is what comes next, at least one byte of it and no more than most, until the
+	// next call of any method. The error is one that Read would return; then there is
+	// nothing.
+	Next(most int) ([]byte, error)
+}
+
 // Incoming is data on its way in.
 type Incoming struct {
 	// Owner is the channel, "namespace/name", whose record is to carry it.

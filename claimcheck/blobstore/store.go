@@ -69,13 +69,21 @@ func (s *store) put(ctx context.Context, name string, src *source) error {
 	if err != nil {
 		return err
 	}
-	buf, _ := copyBuffers.Get().(*[copySize]byte)
-	defer copyBuffers.Put(buf)
-	_, err = io.CopyBuffer(onlyWriter{w}, src, buf[:])
-	if err != nil {
+	if err = write(w, src); err != nil {
 		cancel() // Close would make visible what there is so far
 	}
 	return errors.Join(err, w.Close())
+}
+
+// write all of src, where it is if it can be.
+func write(w io.Writer, src *source) error {
+	if at, ok := src.r.(claimcheck.Chunked); ok {
+		return src.pass(w, at)
+	}
+	buf, _ := copyBuffers.Get().(*[copySize]byte)
+	defer copyBuffers.Put(buf)
+	_, err := io.CopyBuffer(onlyWriter{w}, src, buf[:])
+	return err
 }
 
 // undoTime is how long an upload has to end in order when its context has
@@ -208,10 +216,34 @@ func (s *source) Read(p []byte) (int, error) {
 		return 0, s.err
 	}
 	n, err := s.r.Read(p)
+	return n, s.note(err)
+}
+
+func (s *source) note(err error) error {
 	if err != nil && err != io.EOF { //nolint:errorlint // a wrapped io.EOF is an error
 		s.err = err
 	}
-	return n, err
+	return err
+}
+
+// pass writes what is at hand in at, which is s.r.
+func (s *source) pass(w io.Writer, at claimcheck.Chunked) error {
+	for {
+		if err := s.ctx.Err(); err != nil {
+			s.err = context.Cause(s.ctx)
+			return s.err
+		}
+		p, err := at.Next(copySize)
+		if err == io.EOF { //nolint:errorlint // as below
+			return nil
+		}
+		if err != nil {
+			return s.note(err)
+		}
+		if _, err := w.Write(p); err != nil {
+			return err
+		}
+	}
 }
 
 // reader says what goes wrong in a store's words.

@@ -120,6 +120,9 @@ type link struct {
 
 func (p *claimed) Size() int64 { return p.claim.Size }
 
+// Hold implements event.Held.
+func (p *claimed) Hold() (data []byte, release func()) { return p.claims.room.Hold(p.claim) }
+
 func (p *claimed) Open(ctx context.Context) (io.ReadCloser, error) {
 	r, err := p.claims.room.Open(ctx, p.claim)
 	if err != nil {

@@ -43,7 +43,12 @@ type arrival struct {
 
 func newWire(t *testing.T, edit ...func(*channel.ClaimsConfig)) *wire {
 	t.Helper()
-	w := &wire{payloadWorld: &payloadWorld{depot: newDepot(t, edit...)}, arrived: make(chan arrival, 100)}
+	return newKeepingWire(t, 0, edit...)
+}
+
+func newKeepingWire(t *testing.T, keep int, edit ...func(*channel.ClaimsConfig)) *wire {
+	t.Helper()
+	w := &wire{payloadWorld: &payloadWorld{depot: newKeepingDepot(t, keep, edit...)}, arrived: make(chan arrival, 100)}
 	sender := egress.New(egress.Config{Payloads: w.claims})
 	w.world = newWorld(t, func(c *channel.Config) { c.Claims, c.Sender = w.claims, sender })
 	t.Cleanup(func() { w.stop(); sender.Close() })
@@ -117,10 +122,16 @@ func flow(edit func(i int, s *channel.Subscription), urls ...string) []*channel.
 func TestPayloadIsDeliveredAsAnyOtherDataIs(t *testing.T) {
 	t.Parallel()
 	data := randomBytes(1, 1<<20+3)
-	for name, format := range map[string]egress.Format{"binary": egress.Binary, "structured": egress.Structured} {
+	for name, how := range map[string]struct {
+		format egress.Format
+		keep   int
+	}{
+		"binary": {egress.Binary, 0}, "structured": {egress.Structured, 0},
+		"binary, from memory": {egress.Binary, 4 << 20}, "structured, from memory": {egress.Structured, 4 << 20},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWire(t)
+			w, format := newKeepingWire(t, how.keep), how.format
 			w.apply(flow(func(_ int, s *channel.Subscription) { s.Policy.Format = format }, w.server(w.taking(accepted)))...)
 			w.publish("c0", w.large("1", data))
 			a := w.next("the delivery")
@@ -142,6 +153,9 @@ func TestPayloadIsDeliveredAsAnyOtherDataIs(t *testing.T) {
 			}
 			if !bytes.Equal(got, data) {
 				t.Errorf("of %d bytes %d arrived, or others", len(data), len(got))
+			}
+			if opened := w.vault.Calls(faultstore.Open) > 0; opened == (how.keep > 0) {
+				t.Errorf("it was read from the store: %v", opened)
 			}
 		})
 	}

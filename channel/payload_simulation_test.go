@@ -70,6 +70,7 @@ func newSimulatedPayloads(s *simulation) *simulatedPayloads {
 	if err == nil {
 		p.room, err = claimcheck.New(claimcheck.Config{
 			Stores: map[string]claimcheck.Store{"main": p.store}, Current: "main", Keys: keys, TTL: simulatedTTL, Slack: 10 * time.Second,
+			Keep: int(s.seed%2) << 20,
 		})
 	}
 	if err == nil {

@@ -43,13 +43,19 @@ type depot struct {
 
 func newDepot(t testing.TB, edit ...func(*channel.ClaimsConfig)) *depot {
 	t.Helper()
+	return newKeepingDepot(t, 0, edit...)
+}
+
+// newKeepingDepot keeps so many bytes of payloads in memory as well.
+func newKeepingDepot(t testing.TB, keep int, edit ...func(*channel.ClaimsConfig)) *depot {
+	t.Helper()
 	d := &depot{t: t, vault: faultstore.New(blobstore.Memory())}
 	keys, err := claimcheck.NewKeys(bytes.Repeat([]byte("k"), 32))
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.room, err = claimcheck.New(claimcheck.Config{
-		Stores: map[string]claimcheck.Store{"main": d.vault}, Current: "main", Keys: keys, TTL: payloadTTL,
+		Stores: map[string]claimcheck.Store{"main": d.vault}, Current: "main", Keys: keys, TTL: payloadTTL, Keep: keep,
 	})
 	if err != nil {
 		t.Fatal(err)

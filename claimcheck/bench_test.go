@@ -14,14 +14,14 @@ import (
 
 const benchSize = 64 * mib
 
-func benchRoom(b *testing.B) *claimcheck.Checkroom {
+func benchRoom(b *testing.B, keep ...int) *claimcheck.Checkroom {
 	b.Helper()
 	s, err := blobstore.File(filepath.Join(b.TempDir(), "claims"))
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = s.Close() })
-	r, err := claimcheck.New(claimcheck.Config{Stores: map[string]claimcheck.Store{"main": s}, Current: "main", Keys: keys(b)})
+	r, err := claimcheck.New(claimcheck.Config{Stores: map[string]claimcheck.Store{"main": s}, Current: "main", Keys: keys(b), Keep: append(keep, 0)[0]})
 	if err != nil {
 		b.Fatal(err)
 	}

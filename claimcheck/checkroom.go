@@ -26,6 +26,9 @@ type Config struct {
 	// Slack is kept on top of every time, for clocks that differ and calls that
 	// take long; 10 minutes if zero.
 	Slack time.Duration
+	// Keep is how many bytes of payloads of up to 2 MiB are kept in memory as well, to be
+	// handed out of it; 0 for none.
+	Keep int
 	// Observer is told what happens; may be nil.
 	Observer Observer
 	// Now is the clock; time.Now if nil.
@@ -54,6 +57,7 @@ type Checkroom struct {
 	rooms  atomic.Pointer[rooms]
 	linked recent
 	seals  *seals
+	kept   *kept
 
 	mu      sync.Mutex     // guards what follows, and changes of rooms
 	putting map[string]int // payloads on their way, by the id of their store
@@ -87,6 +91,7 @@ func New(c Config) (*Checkroom, error) {
 		ttl:     cmp.Or(c.TTL, 7*24*time.Hour),
 		slack:   cmp.Or(c.Slack, 10*time.Minute),
 		putting: map[string]int{},
+		kept:    newKept(c.Keep),
 	}
 	if sealsAreQuick {
 		r.seals = newSeals()
@@ -244,7 +249,12 @@ func (r *Checkroom) storePayload(ctx context.Context, p Payload) (Claim, error) 
 		defer rest.close()
 		src = rest
 	}
-	pr := newPayloadReader(src, p.Limit, p.Length, r.seals.begin())
+	// One of the two: what is in memory is not checked on its way out.
+	kept, seal := r.kept.begin(p.Length), (*sealing)(nil)
+	if kept == nil {
+		seal = r.seals.begin()
+	}
+	pr := newPayloadReader(src, p.Limit, p.Length, seal, kept)
 	defer pr.close()
 	// From then on whoever publishes it would have to renew it, and a
 	// sweeper that is quicker would delete it.
@@ -259,6 +269,7 @@ func (r *Checkroom) put(ctx context.Context, s Store, c Claim, pr *payloadReader
 	}
 	c.Size, c.SHA256, c.Blocks = pr.size, pr.whole, pr.blocks
 	r.seals.keep(&c, pr.seal)
+	r.kept.keep(&c, pr.kept)
 	r.notify.Stored(c.Size, r.now().Sub(start))
 	return c, nil
 }

@@ -103,13 +103,22 @@ func blockIs(c *Claim, trailer []byte, at int64, block []byte) bool {
 	return len(block) == BlockSize && stateOf(h) == [sha256.Size]byte(trailer[i:i+sha256.Size])
 }
 
+// inflow is a payload on its way: ahead or beside.
+type inflow interface {
+	// next is what comes next, until the next call; maybe together with the error that
+	// follows it. When that is io.EOF all was hashed.
+	next(most int) ([]byte, error)
+	stop()
+}
+
 // payloadReader is what is put into a store: the payload, hashed on the way
 // and held to its limits, then the trailer. It must be closed.
 type payloadReader struct {
-	src     *ahead
-	limit   int64 // 0 for none
-	length  int64 // that was announced; < 0 if none was
-	size    int64 // so far
+	src     inflow
+	kept    *keptPayload // nil if it is not kept
+	limit   int64        // 0 for none
+	length  int64        // that was announced; < 0 if none was
+	size    int64        // so far
 	late    func() bool
 	digests *digester
 	seal    *sealing
@@ -118,18 +127,25 @@ type payloadReader struct {
 	blocks  [sha256.Size]byte
 }
 
-func newPayloadReader(src io.Reader, limit, length int64, seal *sealing) *payloadReader {
+func newPayloadReader(src io.Reader, limit, length int64, seal *sealing, kept *keptPayload) *payloadReader {
 	d := newDigester()
 	both := func(p []byte) {
 		d.write(p)
 		seal.write(p)
 	}
-	return &payloadReader{src: newAhead(src, length, both), limit: limit, length: length, digests: d, seal: seal}
+	r := &payloadReader{limit: limit, length: length, digests: d, seal: seal, kept: kept}
+	if kept != nil {
+		r.src = newBeside(src, kept.data, both)
+	} else {
+		r.src = newAhead(src, length, both)
+	}
+	return r
 }
 
 func (r *payloadReader) close() {
 	r.src.stop()
 	r.seal.free()
+	r.kept.release()
 }
 
 // Errors of a payload on its way in.

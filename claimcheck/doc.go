@@ -33,11 +33,12 @@
 //
 // Store and Open take a fixed buffer per stream and 32 bytes per MiB of payload;
 // ranges and comparisons (Payload.Same) 1 MiB more. A sweep holds 8,192 names at a
-// time, and a Checkroom the seals of the last 8,192 payloads that it stored, less than 2 MiB.
+// time, and a Checkroom the seals of the last 8,192 payloads that it stored, less than 2 MiB,
+// and as many bytes of payloads as Config.Keep says.
 //
 // # Goroutines
 //
 // None of its own. Of a payload that may be longer than 128 KiB, two for each stream, one
-// that reads and one that hashes (see ahead): Store awaits them before it returns, the reader that
-// Open returned in its Close.
+// that reads and one that hashes (see ahead), or one on the way into memory (see beside): Store
+// awaits them before it returns, the reader that Open returned in its Close.
 package claimcheck

@@ -98,6 +98,7 @@ func (r *Checkroom) discard(ctx context.Context, c *Claim) (bool, error) {
 		}
 	}
 	// The payload first: what is left if we die here are marks, which expire.
+	r.kept.drop(c.Store, c.Object)
 	if err := s.Delete(ctx, c.Object); err != nil {
 		return false, err
 	}

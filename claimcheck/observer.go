@@ -8,7 +8,7 @@ type Observer interface {
 	// Stored: a payload of size bytes is in the store.
 	Stored(size int64, took time.Duration)
 	// Fetched: n bytes of payload were handed out; whole tells whether they were
-	// all of it, in one stream.
+	// all of it, in one stream. From where, from the store or from memory, is not told.
 	Fetched(n int64, whole bool)
 	// Reused: a payload was not stored, as it was there already.
 	Reused(size int64)

@@ -24,8 +24,8 @@ import (
 //
 // A seal is a MAC, made with a key that never leaves the process: it tells what was
 // changed by chance or on purpose as surely as SHA-256 does. It is AES-GMAC (NIST SP
-// 800-38D), in a chain of chunks, and takes a tenth of the time of SHA-256 on processors
-// that have instructions for it.
+// 800-38D), in a chain of chunks, and takes a fifth of the time of SHA-256 on processors
+// that have instructions for both. What is kept in memory needs none.
 var sealsAreQuick = cpu.X86.HasAES && cpu.X86.HasPCLMULQDQ || cpu.ARM64.HasAES && cpu.ARM64.HasPMULL
 
 const (
@@ -82,9 +82,9 @@ func (s *seals) sealing(number uint64) *sealing {
 	return &sealing{aead: s.aead, number: number, buf: b, n: sealSize}
 }
 
-// keep the seal of what c is a claim to.
+// keep the seal of what c is a claim to; of may be nil.
 func (s *seals) keep(c *Claim, of *sealing) {
-	if s == nil {
+	if s == nil || of == nil {
 		return
 	}
 	s.mu.Lock()
@@ -92,10 +92,8 @@ func (s *seals) keep(c *Claim, of *sealing) {
 	if len(s.kept) >= maxSeals {
 		clear(s.kept)
 	}
-	s.kept[sealName(c)] = sealed{of.number, c.SHA256, of.sum()}
+	s.kept[storedName(c.Store, c.Object)] = sealed{of.number, c.SHA256, of.sum()}
 }
-
-func sealName(c *Claim) string { return c.Store + " " + c.Object }
 
 // check is what a payload is held to on its way out.
 type check interface {
@@ -109,7 +107,7 @@ type check interface {
 func (s *seals) check(c *Claim) check {
 	if s != nil {
 		s.mu.Lock()
-		k, ok := s.kept[sealName(c)]
+		k, ok := s.kept[storedName(c.Store, c.Object)]
 		s.mu.Unlock()
 		if ok && k.whole == c.SHA256 {
 			return &sealCheck{s.sealing(k.number), k.seal}

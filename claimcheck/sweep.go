@@ -56,7 +56,7 @@ func (r *Checkroom) Sweep(ctx context.Context, oldest Oldest) (Swept, error) {
 	var total Swept
 	var errs []error
 	for id, s := range r.rooms.Load().stores {
-		w := &sweep{r: r, s: s, oldest: oldest, seed: maphash.MakeSeed(), total: &total, namespaces: map[string]time.Time{}}
+		w := &sweep{r: r, id: id, s: s, oldest: oldest, seed: maphash.MakeSeed(), total: &total, namespaces: map[string]time.Time{}}
 		if err := w.run(ctx); err != nil {
 			err = fmt.Errorf("sweep payload store %q: %w", id, err)
 			r.notify.Failed(OpSweep, err)
@@ -69,6 +69,7 @@ func (r *Checkroom) Sweep(ctx context.Context, oldest Oldest) (Swept, error) {
 // sweep is one store's.
 type sweep struct {
 	r      *Checkroom
+	id     string // of s
 	s      Store
 	oldest Oldest
 	seed   maphash.Seed
@@ -197,6 +198,7 @@ func (w *sweep) delete(ctx context.Context, candidates map[key]candidate) error 
 		if !w.over(ctx, k.namespace, c.until) {
 			continue
 		}
+		w.r.kept.drop(w.id, k.payload())
 		if err := w.s.Delete(ctx, k.payload()); err != nil {
 			return err
 		}

@@ -234,8 +234,17 @@ func (c *Client) Send(ctx context.Context, r *Request, f Format, timeout time.Du
 			return Result{Err: err}
 		}
 	}
-	if e.pool != nil && r.Event.Payload == nil {
-		return c.sendLean(ctx, e, r, f, timeout)
+	if e.pool != nil {
+		if r.Event.Payload == nil {
+			return c.sendLean(ctx, e, r, f, nil, timeout)
+		}
+		// What is in memory goes as if it had never been elsewhere: one write, no copy.
+		if held, ok := r.Event.Payload.(event.Held); ok && !structured(r.Event, f) {
+			if data, release := held.Hold(); data != nil {
+				defer release()
+				return c.sendLean(ctx, e, r, f, data, timeout)
+			}
+		}
 	}
 	return c.sendFull(ctx, e, r, f, timeout)
 }

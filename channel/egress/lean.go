@@ -19,12 +19,16 @@ import (
 // sendLean makes one attempt on a kept connection, with fasthttp's codec. The
 // connections are our own because the attempts of a context must be abortable,
 // and because the difference between "no answer" and "the other side had closed
-// the idle connection" decides whether an event is dead-lettered.
-func (c *Client) sendLean(ctx context.Context, e *endpoint, r *Request, f Format, timeout time.Duration) Result {
+// the idle connection" decides whether an event is dead-lettered. held is the event's
+// payload, if it has one.
+func (c *Client) sendLean(ctx context.Context, e *endpoint, r *Request, f Format, held []byte, timeout time.Duration) Result {
 	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(req)
 	defer fasthttp.ReleaseResponse(resp)
 	fill(req, e, r, f)
+	if held != nil {
+		req.SetBodyRaw(held)
+	}
 	resp.Header.DisableNormalizing()
 	resp.Header.SetNoDefaultContentType(true)
 	deadline := time.Now().Add(timeout)

@@ -17,6 +17,13 @@ type Payload interface {
 	Open(ctx context.Context) (io.ReadCloser, error)
 }
 
+// Held is a Payload that may be in memory as well.
+type Held interface {
+	// Hold is all of it, which must not be changed, and not be used once it is released; nil
+	// if it is not in memory.
+	Hold() (data []byte, release func())
+}
+
 // Chunked may be what Open returned: its bytes are at hand, and need not be copied
 // to be written.
 type Chunked interface {

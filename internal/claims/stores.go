@@ -24,6 +24,8 @@ const (
 	sweepMost  = time.Hour
 	// openTimeout bounds the opening of a store.
 	openTimeout = 30 * time.Second
+	// keep is how many bytes of payloads are kept in memory, once there are any.
+	keep = 16 << 20
 )
 
 // Ledger says in which stores payloads may be, by their URLs, the one that is written
@@ -80,7 +82,7 @@ func Open(ctx context.Context, url string, c Config) (*Stores, error) {
 	}
 	var err error
 	s.room, err = claimcheck.New(claimcheck.Config{
-		Stores: s.open, Current: s.current, Keys: c.Keys, TTL: c.TTL, Observer: c.Observer,
+		Stores: s.open, Current: s.current, Keys: c.Keys, TTL: c.TTL, Observer: c.Observer, Keep: keep,
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.Close())

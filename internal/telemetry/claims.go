@@ -39,7 +39,7 @@ func NewClaims(r prometheus.Registerer) *Claims {
 		}, []string{"what"}),
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sidestep_claim_bytes_total",
-			Help: "Bytes of payloads by what was done with them; those fetched include ranges.",
+			Help: "Bytes of payloads by what was done with them; those fetched include ranges, and what was still in memory.",
 		}, []string{"what"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sidestep_claim_failures_total",

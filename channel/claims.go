@@ -57,7 +57,10 @@ type Claims struct {
 	config ClaimsConfig
 }
 
-var _ event.PayloadStore = (*Claims)(nil)
+var (
+	_ event.PayloadStore = (*Claims)(nil)
+	_ event.Buffering    = (*Claims)(nil)
+)
 
 // NewClaims makes Claims. There is nothing to close: the Checkroom's stores are
 // their owner's.
@@ -86,6 +89,9 @@ func (c *Claims) Threshold() int { return c.config.Threshold }
 
 // Limit implements event.PayloadStore.
 func (c *Claims) Limit() int64 { return c.config.MaxEventBytes }
+
+// Memory implements event.Buffering.
+func (c *Claims) Memory(length int64) int64 { return c.room.Memory(length) }
 
 // Store implements event.PayloadStore.
 func (c *Claims) Store(ctx context.Context, in event.Incoming) (event.Payload, error) {

@@ -223,6 +223,20 @@ func (r *Checkroom) Store(ctx context.Context, p Payload) (Claim, error) {
 	return c, nil
 }
 
+// Memory is how many bytes Store takes meanwhile for a payload of so many, at most;
+// length is negative if it is not known.
+func (r *Checkroom) Memory(length int64) int64 {
+	n := int64(chunksAhead*chunkSize + sealChunk)
+	if length >= 0 {
+		n = min(n, length)
+	}
+	rooms := r.rooms.Load()
+	if s, ok := rooms.stores[rooms.current].(Buffering); ok {
+		n += s.PutMemory(length)
+	}
+	return n
+}
+
 func (r *Checkroom) storePayload(ctx context.Context, p Payload) (Claim, error) {
 	if p.Limit > 0 && p.Length > p.Limit {
 		return Claim{}, fmt.Errorf("%w: %d bytes, more than %d", ErrTooLarge, p.Length, p.Limit)

@@ -44,6 +44,13 @@ type Chunked interface {
 	Next(most int) ([]byte, error)
 }
 
+// Buffering is a Store whose Put takes so much memory that it counts.
+type Buffering interface {
+	// PutMemory is how many bytes a Put of an object of so many takes meanwhile, at
+	// most, beside what all share; length is negative if it is not known.
+	PutMemory(length int64) int64
+}
+
 // Store keeps objects under names. Objects are written once and never changed.
 //
 // All methods may be called by many goroutines at once. They use memory that

@@ -254,3 +254,32 @@ func TestAPayloadThatComesForTooLongIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// What a store says that a Put takes is added to what a stream does.
+func TestTheMemoryOfAnUploadIsThatOfItsStoreToo(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	const part = 5 * mib
+	r := f.room(t, map[string]claimcheck.Store{"main": buffering{f.store, part}}, "main")
+	stream := f.Memory(-1)
+	for length, want := range map[int64]int64{-1: stream + part, 100 * mib: stream + part, mib: stream + mib, 1000: 2000} {
+		if got := r.Memory(length); got != want {
+			t.Errorf("%d bytes: %d, want %d", length, got, want)
+		}
+	}
+	if stream > mib {
+		t.Errorf("a stream takes %d bytes", stream)
+	}
+}
+
+type buffering struct {
+	claimcheck.Store
+	part int64
+}
+
+func (b buffering) PutMemory(length int64) int64 {
+	if length < 0 {
+		return b.part
+	}
+	return min(length, b.part)
+}

@@ -62,6 +62,13 @@ type PayloadStore interface {
 	Store(ctx context.Context, in Incoming) (Payload, error)
 }
 
+// Buffering is a PayloadStore that says what memory it takes.
+type Buffering interface {
+	// Memory is how many bytes Store takes meanwhile for data of so many, at most; length
+	// is negative if it is not known.
+	Memory(length int64) int64
+}
+
 // The errors of payloads that a program may act on. They are wrapped.
 var (
 	// ErrPayloadUnavailable: the store cannot be reached. Try again later.

@@ -166,6 +166,11 @@ func (x *exchange) store(e *event.Event, b *body) error {
 	} else {
 		in.Head, in.Length = e.Data, int64(len(e.Data))
 	}
+	if s, ok := x.Payloads.(event.Buffering); ok {
+		if err := b.charge(s.Memory(in.Length)); err != nil {
+			return err
+		}
+	}
 	p, err := x.Payloads.Store(x.request.Context(), in)
 	x.bytes = len(b.bytes) + int(rest.n)
 	switch {

@@ -294,10 +294,11 @@ func TestRefusalInTheMiddleOfABodyReachesAClientThatStillSends(t *testing.T) {
 	}
 }
 
-// What streams through is not in memory, and so not charged.
-func TestBudgetIsNotChargedForWhatStreamsThrough(t *testing.T) {
+// What streams through is not in memory: what is charged is what it streams through.
+func TestBudgetIsChargedForTheBuffersOfWhatStreamsThrough(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, withPayloads, func(s *setup) { s.bytes = 32 << 10 }).serve()
+	f := newFixture(t, withPayloads, func(s *setup) { s.bytes = 1 << 20 }).serve()
+	buffers := f.room.Memory(mostEvent)
 	for _, chunked := range []bool{false, true} {
 		came, open := make(chan struct{}, 1), make(chan struct{})
 		f.payloads.SetPlan(func(faultstore.Op, string) error {
@@ -313,9 +314,12 @@ func TestBudgetIsNotChargedForWhatStreamsThrough(t *testing.T) {
 		done := make(chan answer, 1)
 		go func() { done <- f.post(string(body), edit) }()
 		wait(t, "the payload to come in", came)
-		if used := f.budget.Used(); used == 0 || used > 16<<10 {
-			t.Errorf("%d bytes are charged while %d stream through, chunked %v", used, mostEvent, chunked)
+		if used := f.budget.Used(); used < buffers || used > buffers+16<<10 {
+			t.Errorf("%d bytes are charged while %d stream through, chunked %v, want a few more than %d", used, mostEvent, chunked, buffers)
 		}
+		// So there is no room for another one, but for a small event.
+		f.post(string(body), edit).want(t, http.StatusServiceUnavailable, "1", "no memory")
+		f.post("small", func(*http.Request) {}).want(t, http.StatusAccepted, "")
 		f.payloads.SetPlan(nil)
 		close(open)
 		(<-done).want(t, http.StatusAccepted, "")

@@ -31,7 +31,7 @@ func Azure(ctx context.Context, container string) (claimcheck.Store, error) {
 	options := plain()
 	options.ContentType = contentType
 	options.BufferSize, options.MaxConcurrency = minPart, 1
-	return &store{bucket: b, upload: func(ctx context.Context, name string, src io.Reader) error {
+	return &store{bucket: b, part: minPart, upload: func(ctx context.Context, name string, src io.Reader) error {
 		return b.Upload(ctx, name, src, &options)
 	}}, nil
 }

@@ -12,6 +12,9 @@ import (
 	"github.com/sidestep-dev/sidestep/claimcheck"
 )
 
+// gcsPart is what the client library takes of an object before it sends it.
+const gcsPart = 16 << 20
+
 // GCS opens a bucket of Google Cloud Storage with the credentials of the
 // environment. Uploads that nobody ended vanish by themselves after a week.
 func GCS(ctx context.Context, bucket string) (claimcheck.Store, error) {
@@ -27,5 +30,5 @@ func GCS(ctx context.Context, bucket string) (claimcheck.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("GCS payload store %q: %w", bucket, err)
 	}
-	return &store{bucket: b, options: plain(), closed: client.CloseIdleConnections}, nil
+	return &store{bucket: b, options: plain(), part: gcsPart, closed: client.CloseIdleConnections}, nil
 }

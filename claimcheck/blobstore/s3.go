@@ -57,9 +57,9 @@ func S3(ctx context.Context, c S3Config) (claimcheck.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("S3 payload store %q: %w", c.Bucket, err)
 	}
-	u := &uploads{client, c.Bucket}
+	u, part := &uploads{client, c.Bucket}, int64(max(c.PartSize, minPart))
 	return &store{
-		bucket: bucket, upload: newUploader(u, int64(max(c.PartSize, minPart))).put,
+		bucket: bucket, upload: newUploader(u, part).put, part: part,
 		partials: u.list, discard: u.discard, gone: noBucket,
 		closed: transport.CloseIdleConnections,
 	}, nil

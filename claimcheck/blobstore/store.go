@@ -32,6 +32,8 @@ type store struct {
 	upload func(ctx context.Context, name string, src io.Reader) error
 	// list replaces the bucket's own.
 	list func(ctx context.Context, prefix string) iter.Seq2[claimcheck.Object, error]
+	// part is the memory that a Put takes.
+	part int64
 	// partials yields uploads that nobody ended, which list does not.
 	partials func(ctx context.Context, prefix string) iter.Seq2[claimcheck.Object, error]
 	// discard deletes such an upload; it tells whether the name is that of one.
@@ -43,7 +45,17 @@ type store struct {
 	closed func()
 }
 
-var _ claimcheck.Store = (*store)(nil)
+var (
+	_ claimcheck.Store     = (*store)(nil)
+	_ claimcheck.Buffering = (*store)(nil)
+)
+
+func (s *store) PutMemory(length int64) int64 {
+	if length < 0 {
+		return s.part
+	}
+	return min(length, s.part)
+}
 
 func (s *store) Put(ctx context.Context, name string, r io.Reader) error {
 	if err := claimcheck.ValidName(name); err != nil {

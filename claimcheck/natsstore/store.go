@@ -42,7 +42,10 @@ type store struct {
 	timeout time.Duration
 }
 
-var _ claimcheck.Store = (*store)(nil)
+var (
+	_ claimcheck.Store     = (*store)(nil)
+	_ claimcheck.Buffering = (*store)(nil)
+)
 
 // Open opens the bucket, and makes it if it is missing. The connection stays
 // the caller's, who closes it after the store.

@@ -19,6 +19,15 @@ import (
 // window is how many chunks of an upload may be on their way.
 const window = 8
 
+// PutMemory implements claimcheck.Buffering.
+func (s *store) PutMemory(length int64) int64 {
+	if length < 0 {
+		return window * chunkSize
+	}
+	chunks := length/chunkSize + 1
+	return min(chunks, window) * chunkSize
+}
+
 // upload writes what the client library's Put would, which any NATS tool can
 // read. It is not that Put: that one leaves a goroutine behind now and then
 // (nats.go 1.55, jetstream.resetPendingAcksOnReconnect), and the chunks of an

@@ -90,6 +90,9 @@ func (e *Event) set(name, value string, most int) error {
 	if len(e.Attributes) >= most {
 		return invalid("more than %d attributes", most)
 	}
+	if e.Attributes == nil {
+		e.Attributes = make([]Attribute, 0, 4)
+	}
 	e.Attributes = append(e.Attributes, Attribute{name, value})
 	return nil
 }
@@ -121,6 +124,21 @@ func (e *Event) required(name string) *string {
 		return &e.DataContentType
 	}
 	return nil
+}
+
+// required is name as a constant if it is that of a required attribute, else "".
+func required(name string) string {
+	switch name {
+	case "specversion":
+		return "specversion"
+	case "id":
+		return "id"
+	case "source":
+		return "source"
+	case "type":
+		return "type"
+	}
+	return ""
 }
 
 // validName applies CloudEvents 1.0.2, "Attribute naming convention". Longer

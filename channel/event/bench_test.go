@@ -30,7 +30,7 @@ func TestAllocationsAreBounded(t *testing.T) {
 		t.Skip("the race detector allocates")
 	}
 	e, kv, body := typical(t)
-	header := pairs(kv...)
+	header, slice := pairs(kv...), fields(kv...)
 	record := ToRecord(e)
 	document := AppendStructured(nil, e)
 	buf := make([]byte, 0, 2*len(document))
@@ -40,6 +40,7 @@ func TestAllocationsAreBounded(t *testing.T) {
 		run  func()
 	}{
 		{"FromHTTP, binary", 14, func() { _, _ = FromHTTP(header, body) }},
+		{"FromFields, binary", 6, func() { _, _ = FromFields(slice, body) }},
 		{"FromHTTP, structured", 45, func() { _, _ = FromHTTP(structured(), document) }},
 		{"ToRecord", 4, func() { _ = ToRecord(e) }},
 		{"RecordSize", 2, func() { _ = RecordSize(e) }},

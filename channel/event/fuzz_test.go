@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -32,6 +34,10 @@ func FuzzBinary(f *testing.F) {
 		}
 		ours, err := FromHTTP(pairs(kv...), bytes.Clone(data))
 		checkError(t, err)
+		same, err2 := FromFields(fields(kv...), bytes.Clone(data))
+		if !reflect.DeepEqual(ours, same) || fmt.Sprint(err) != fmt.Sprint(err2) {
+			t.Errorf("of a slice: %+v, %v; of an iterator: %+v, %v", same, err2, ours, err)
+		}
 		if err != nil {
 			return
 		}

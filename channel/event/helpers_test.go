@@ -17,6 +17,13 @@ func pairs(kv ...string) iter.Seq2[string, string] {
 	}
 }
 
+func fields(kv ...string) (f []Attribute) {
+	for name, value := range pairs(kv...) {
+		f = append(f, Attribute{name, value})
+	}
+	return f
+}
+
 // binary is a message with the required attributes, and kv.
 func binary(kv ...string) iter.Seq2[string, string] {
 	return pairs(append([]string{

@@ -11,13 +11,44 @@ import (
 // The header's strings are copied. Errors: ErrNotCloudEvent, ErrBatch,
 // ErrInvalid.
 func FromHTTP(header iter.Seq2[string, string], body []byte) (*Event, error) {
-	a := arena{buf: make([]byte, 0, 512), low: make([]byte, 0, 48)}
-	e := &Event{Attributes: make([]Attribute, 0, 4)}
+	d := newDecoder()
 	for name, value := range header {
-		if err := e.take(&a, name, value); err != nil {
+		if err := d.take(name, value); err != nil {
 			return nil, err
 		}
 	}
+	return d.event(body)
+}
+
+// FromFields is FromHTTP of a header in a slice, without what an iterator costs.
+func FromFields(header []Attribute, body []byte) (*Event, error) {
+	d := newDecoder()
+	for i := range header {
+		if err := d.take(header[i].Name, header[i].Value); err != nil {
+			return nil, err
+		}
+	}
+	return d.event(body)
+}
+
+// decoder is an Event that is being read, and the memory of its strings: one
+// allocation where they are not long.
+type decoder struct {
+	e    Event
+	buf  []byte
+	room [464]byte // what buf is at first
+	low  [48]byte  // scratch: a header's name in lower case
+}
+
+func newDecoder() *decoder {
+	d := new(decoder)
+	d.buf = d.room[:0]
+	return d
+}
+
+// event is the event when all of the header was taken.
+func (d *decoder) event(body []byte) (*Event, error) {
+	e := &d.e
 	if hasMediaType(e.DataContentType, structuredPrefix) {
 		return e.fromStructured(body)
 	}
@@ -49,27 +80,35 @@ func (e *Event) named() bool {
 	return e.ID != "" || e.Source != "" || e.Type != "" || len(e.Attributes) > 0
 }
 
+// begins are the letters with which headers begin that may belong to an event, so
+// that most of the others cost nothing.
+var begins = [256]bool{'c': true, 't': true, 'b': true, 'x': true, 'k': true}
+
 // take looks at one header.
-func (e *Event) take(a *arena, name, value string) error {
-	a.low = lower(a.low[:0], name)
-	key := unsafe.String(unsafe.SliceData(a.low), len(a.low)) // of this call only
+func (d *decoder) take(name, value string) error {
+	if name == "" || !begins[name[0]|0x20] {
+		return nil
+	}
+	e := &d.e
+	low := lower(d.low[:0], name)
+	key := unsafe.String(unsafe.SliceData(low), len(low)) // of this call only
 	switch {
 	case key == contentType:
-		e.DataContentType = a.add(value)
+		e.DataContentType = d.add(value)
 	case strings.HasPrefix(key, prefix):
 		attribute := key[len(prefix):]
 		if attribute == "datacontenttype" {
 			return nil // Content-Type says it in binary mode
 		}
-		if e.required(attribute) == nil {
-			attribute = a.add(attribute)
+		if attribute = required(attribute); attribute == "" {
+			attribute = d.add(key[len(prefix):])
 		}
-		return e.set(attribute, unescape(a.add(value)), MaxAttributes)
+		return e.set(attribute, unescape(d.add(value)), MaxAttributes)
 	case transport(key, value):
 		if len(e.Transport) >= MaxAttributes {
 			return invalid("more than %d transport headers", MaxAttributes)
 		}
-		e.Transport = append(e.Transport, Attribute{a.add(key), a.add(value)})
+		e.Transport = append(e.Transport, Attribute{d.add(key), d.add(value)})
 	}
 	return nil
 }
@@ -98,24 +137,18 @@ func AppendHTTPHeader(add func(name, value string), e *Event) {
 	}
 }
 
-// arena holds the strings of one event in few allocations.
-type arena struct {
-	buf []byte
-	low []byte // scratch: a header's name in lower case
-}
-
 // add copies s. When the buffer is full a new one is begun: strings made
 // before keep the old one alive.
-func (a *arena) add(s string) string {
+func (d *decoder) add(s string) string {
 	if len(s) == 0 {
 		return ""
 	}
-	if cap(a.buf)-len(a.buf) < len(s) {
-		a.buf = make([]byte, 0, max(512, len(s)))
+	if cap(d.buf)-len(d.buf) < len(s) {
+		d.buf = make([]byte, 0, max(len(d.room), len(s)))
 	}
-	i := len(a.buf)
-	a.buf = append(a.buf, s...)
-	return unsafe.String(&a.buf[i], len(s))
+	i := len(d.buf)
+	d.buf = append(d.buf, s...)
+	return unsafe.String(&d.buf[i], len(s))
 }
 
 func lower(dst []byte, s string) []byte {

@@ -11,7 +11,7 @@ import (
 func TestAnEventInABodyArrivesAsItWas(t *testing.T) {
 	t.Parallel()
 	for name, e := range map[string]*event.Event{
-		"small": {SpecVersion: "1.0", ID: "1", Source: "/s", Type: "t", Attributes: []event.Attribute{}},
+		"small": {SpecVersion: "1.0", ID: "1", Source: "/s", Type: "t"},
 		"full": {
 			SpecVersion: "1.0", ID: "1 %", Source: "/ü", Type: "t", DataContentType: "text/plain",
 			Attributes: []event.Attribute{{Name: "subject", Value: "a \"b\" \x01"}, {Name: "ext", Value: ""}},

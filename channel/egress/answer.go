@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net/http"
 	"time"
 
@@ -15,15 +14,13 @@ import (
 type answer struct {
 	status     int
 	retryAfter string
-	header     iter.Seq2[string, string]
-	body       []byte
+	header     []event.Attribute
+	body       []byte // the event's to keep, if it is one
 	// reply is the event, if its data is too large for memory; body has
 	// nothing then.
 	reply *event.Event
 	// tooBig says which limit a reply exceeds, "" if it exceeds none.
 	tooBig string
-	// own returns the body for an event to keep.
-	own func([]byte) []byte
 }
 
 // mayReply tells whether a status may come with a reply. 202 means accepted: its
@@ -81,10 +78,9 @@ func result(a answer, sent *event.Event) Result {
 		r.Reply = a.reply
 		return r
 	}
-	reply, err := event.FromHTTP(a.header, a.body)
+	reply, err := event.FromFields(a.header, a.body)
 	switch {
 	case err == nil:
-		reply.Data = a.own(reply.Data)
 		reply.Continue(sent)
 		r.Reply = reply
 	case errors.Is(err, event.ErrNotCloudEvent):

@@ -65,7 +65,7 @@ func TestLeanAttemptAllocatesLittle(t *testing.T) {
 		}
 	})
 	t.Logf("%v allocations an attempt, with its reply", got)
-	if got > 30 {
-		t.Errorf("%v allocations an attempt, want at most 30", got)
+	if got > 12 {
+		t.Errorf("%v allocations an attempt, want at most 12", got)
 	}
 }

@@ -50,7 +50,7 @@ func readBefore(r *Request, fields []string, body io.Reader) ([]byte, error) {
 // the threshold, and beyond it into the store for payloads, in one pass. length
 // is negative if it is not known.
 func (c *Client) takeBody(
-	ctx context.Context, r *Request, header iter.Seq2[string, string], body io.Reader, length int64,
+	ctx context.Context, r *Request, header []event.Attribute, body io.Reader, length int64,
 ) (taken, error) {
 	head, err := io.ReadAll(io.LimitReader(body, int64(c.inline())+1))
 	switch {
@@ -60,10 +60,10 @@ func (c *Client) takeBody(
 		return taken{data: head, whole: true, end: true}, nil
 	case c.Payloads == nil:
 		return taken{tooBig: fmt.Sprintf("larger than %d bytes", c.MaxReplyBytes)}, nil
-	case event.IsStructured(header):
+	case event.IsStructured(all(header)):
 		return c.takeStructured(ctx, r, header, head, body)
 	}
-	reply, err := event.FromHTTP(header, nil)
+	reply, err := event.FromFields(header, nil)
 	if err != nil {
 		// No event, or none that can be read: that is in the header, and
 		// what follows is of no use.
@@ -75,7 +75,7 @@ func (c *Client) takeBody(
 // takeStructured takes in an event in structured mode, which must be in memory to
 // be read. Its data may be too large to stay there.
 func (c *Client) takeStructured(
-	ctx context.Context, r *Request, header iter.Seq2[string, string], head []byte, body io.Reader,
+	ctx context.Context, r *Request, header []event.Attribute, head []byte, body io.Reader,
 ) (taken, error) {
 	rest, err := io.ReadAll(io.LimitReader(body, int64(c.MaxReplyBytes)+1-int64(len(head))))
 	if err != nil {
@@ -85,7 +85,7 @@ func (c *Client) takeStructured(
 	if len(doc) > c.MaxReplyBytes {
 		return taken{tooBig: fmt.Sprintf("larger than %d bytes, the most in structured mode", c.MaxReplyBytes)}, nil
 	}
-	reply, err := event.FromHTTP(header, doc)
+	reply, err := event.FromFields(header, doc)
 	if err != nil || len(reply.Data) <= c.Payloads.Threshold() {
 		return taken{data: doc, whole: true, end: true}, nil //nolint:nilerr // as above
 	}
@@ -106,4 +106,14 @@ func (c *Client) store(ctx context.Context, r *Request, reply *event.Event, in e
 	}
 	reply.Payload = p
 	return taken{reply: reply, end: true}, nil
+}
+
+func all(fields []event.Attribute) iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for i := range fields {
+			if !yield(fields[i].Name, fields[i].Value) {
+				return
+			}
+		}
+	}
 }

@@ -7,13 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
 	"sync"
 	"time"
+
+	"github.com/sidestep-dev/sidestep/channel/event"
 )
 
 // transport is called with c.mu held.
@@ -114,7 +115,6 @@ func (c *Client) fullResult(ctx context.Context, r *Request, resp *http.Response
 		status:     resp.StatusCode,
 		retryAfter: resp.Header.Get("Retry-After"),
 		header:     fullHeader(resp.Header),
-		own:        func(b []byte) []byte { return b },
 	}
 	var fields []string
 	for _, name := range r.Fields {
@@ -184,16 +184,14 @@ func whileHeard(ctx context.Context, quiet time.Duration) (_ context.Context, st
 	}
 }
 
-func fullHeader(h http.Header) iter.Seq2[string, string] {
-	return func(yield func(string, string) bool) {
-		for k, vs := range h {
-			for _, v := range vs {
-				if !yield(k, v) {
-					return
-				}
-			}
+func fullHeader(h http.Header) []event.Attribute {
+	fields := make([]event.Attribute, 0, len(h))
+	for k, vs := range h {
+		for _, v := range vs {
+			fields = append(fields, event.Attribute{Name: k, Value: v})
 		}
 	}
+	return fields
 }
 
 // cause prefers why the context ended over what came of it.

@@ -6,14 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
+	"net"
 	"net/http"
 	"net/http/httputil"
+	"strconv"
 	"strings"
 	"time"
-	"unsafe"
 
-	"github.com/valyala/fasthttp"
+	"github.com/sidestep-dev/sidestep/channel/event"
 )
 
 // sendLean makes one attempt on a kept connection, with fasthttp's codec. The
@@ -22,20 +22,12 @@ import (
 // the idle connection" decides whether an event is dead-lettered. held is the event's
 // payload, if it has one.
 func (c *Client) sendLean(ctx context.Context, e *endpoint, r *Request, f Format, held []byte, timeout time.Duration) Result {
-	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
-	defer fasthttp.ReleaseRequest(req)
-	defer fasthttp.ReleaseResponse(resp)
-	fill(req, e, r, f)
-	if held != nil {
-		req.SetBodyRaw(held)
-	}
-	resp.Header.DisableNormalizing()
-	resp.Header.SetNoDefaultContentType(true)
-	deadline := time.Now().Add(timeout)
-	x := exchange{Client: c, ctx: ctx, request: r, req: req, resp: resp, deadline: deadline}
-	err := x.run(e.pool, false)
+	in := c.buffers.inbox()
+	defer c.buffers.inboxes.Put(in)
+	x := exchange{Client: c, ctx: ctx, endpoint: e, request: r, format: f, held: held, in: in, deadline: time.Now().Add(timeout)}
+	err := x.run(false)
 	if errors.Is(err, errStale) {
-		if err = x.run(e.pool, true); errors.Is(err, ErrDial) {
+		if err = x.run(true); errors.Is(err, ErrDial) {
 			// Something was sent, after all.
 			err = fmt.Errorf("%w, then: %v", errStale, err) //nolint:errorlint // not ErrDial
 		}
@@ -53,11 +45,14 @@ func (c *Client) sendLean(ctx context.Context, e *endpoint, r *Request, f Format
 type exchange struct {
 	*Client
 	ctx      context.Context //nolint:containedctx // it is the attempt's
+	endpoint *endpoint
 	request  *Request
-	req      *fasthttp.Request
-	resp     *fasthttp.Response
+	format   Format
+	held     []byte // see sendLean
+	in       *inbox
 	deadline time.Time
-	large    *taken // the body, if it is not in resp
+	body     []byte // of the answer; nobody else has it
+	large    *taken // the body, if it is too large for memory
 	fields   []string
 	before   []byte
 }
@@ -69,7 +64,8 @@ type exchange struct {
 // Should the server have seen it, it sees it twice: at least once.
 var errStale = errors.New("kept connection was closed")
 
-func (x *exchange) run(p *pool, fresh bool) error {
+func (x *exchange) run(fresh bool) error {
+	p := x.endpoint.pool
 	cn, err := p.take(x.ctx, x.deadline, fresh)
 	if err != nil {
 		return err
@@ -93,19 +89,13 @@ func (x *exchange) roundTrip(cn *conn) (reusable bool, err error) {
 	if err := cn.SetDeadline(x.deadline); err != nil {
 		return false, stale(cn, err)
 	}
-	w := x.buffers.writer(cn)
-	err = x.req.Write(w)
-	if err == nil {
-		err = w.Flush()
+	unsent := x.write(cn)
+	if unsent != nil && isTimeout(unsent) {
+		return false, unsent
 	}
-	w.Reset(nil)
-	x.buffers.writers.Put(w)
-	if err != nil && isTimeout(err) {
-		return false, err
-	}
-	unsent := err
-	br := x.buffers.reader(cn)
-	defer x.release(br)
+	br := x.in.reader
+	br.Reset(cn)
+	defer br.Reset(nil)
 	if err := x.listen(cn); err != nil {
 		return false, err
 	}
@@ -118,12 +108,7 @@ func (x *exchange) roundTrip(cn *conn) (reusable bool, err error) {
 	if err != nil {
 		return false, errors.Join(unsent, err)
 	}
-	return unsent == nil && complete && br.Buffered() == 0 && !x.resp.ConnectionClose(), nil
-}
-
-func (c *Client) release(br *bufio.Reader) {
-	br.Reset(nil)
-	c.buffers.readers.Put(br)
+	return unsent == nil && complete && br.Buffered() == 0 && !x.in.header.ConnectionClose(), nil
 }
 
 // maxInformational bounds the 1xx responses before an answer. A step that is
@@ -133,7 +118,7 @@ const maxInformational = 1024
 // receive reads a response: whole if its body may be a reply, else the beginning
 // of its body. It tells whether the response was read to its end.
 func (x *exchange) receive(cn *conn, br *bufio.Reader) (complete bool, err error) {
-	h := &x.resp.Header
+	h := &x.in.header
 	if err := x.receiveHeader(cn, br); err != nil {
 		return false, err
 	}
@@ -144,13 +129,13 @@ func (x *exchange) receive(cn *conn, br *bufio.Reader) (complete bool, err error
 	case mayReply(s) && x.request.Before != nil && x.request.Before(x.fields) > 0:
 		complete, err = x.takeBefore(body(br, length), int64(length))
 	case mayReply(s) && length >= 0 && length <= x.inline():
-		return true, x.resp.ReadBody(br, x.inline())
+		x.body = make([]byte, length)
+		_, err = io.ReadFull(br, x.body)
+		return true, unexpected(err)
 	case mayReply(s):
 		complete, err = x.takeLarge(body(br, length), int64(length))
 	default:
-		var start []byte
-		start, complete, err = readStart(body(br, length), int64(length))
-		x.resp.SetBodyRaw(start)
+		x.body, complete, err = readStart(body(br, length), int64(length))
 	}
 	if err != nil {
 		return false, err
@@ -163,9 +148,9 @@ func (x *exchange) receive(cn *conn, br *bufio.Reader) (complete bool, err error
 
 // receiveHeader reads the header of the answer, and those before it.
 func (x *exchange) receiveHeader(cn *conn, br *bufio.Reader) error {
-	h := &x.resp.Header
+	h := &x.in.header
 	for n := 0; ; n++ {
-		if err := h.Read(br); err != nil {
+		if err := x.in.read(br); err != nil {
 			return err
 		}
 		if s := h.StatusCode(); s < 100 || s > 199 || s == http.StatusSwitchingProtocols {
@@ -184,7 +169,7 @@ func (x *exchange) receiveHeader(cn *conn, br *bufio.Reader) error {
 		}
 	}
 	for _, name := range x.request.Fields {
-		x.fields = append(x.fields, strings.Clone(peek(h, name)))
+		x.fields = append(x.fields, strings.Clone(peek(x.in.fields, name)))
 	}
 	return nil
 }
@@ -244,12 +229,12 @@ func (a *announced) Read(p []byte) (int, error) {
 func (x *exchange) takeLarge(body io.Reader, length int64) (complete bool, err error) {
 	ctx, cancel := context.WithDeadline(x.ctx, x.deadline)
 	defer cancel()
-	t, err := x.takeBody(ctx, x.request, headerOf(&x.resp.Header), body, length)
+	t, err := x.takeBody(ctx, x.request, x.in.fields, body, length)
 	if err != nil {
 		return false, err
 	}
 	if t.whole {
-		x.resp.SetBodyRaw(t.data)
+		x.body = t.data
 	} else {
 		x.large = &t
 	}
@@ -281,57 +266,49 @@ func isTimeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
-// fill writes the request. Names are sent as they are, in lower case: HTTP does
-// not mind, and it saves the folding.
-func fill(req *fasthttp.Request, e *endpoint, r *Request, f Format) {
-	h := &req.Header
-	h.DisableNormalizing()
-	h.SetNoDefaultContentType(true)
-	h.SetMethod(fasthttp.MethodPost)
-	h.SetRequestURI(e.path)
-	h.SetHost(e.host)
-	req.SetBodyRaw(message(h.Add, r, f))
+// write sends the request, in one write or one writev.
+func (x *exchange) write(cn *conn) error {
+	o := x.buffers.outbox()
+	defer x.buffers.keep(o)
+	o.add("POST ", x.endpoint.path, " HTTP/1.1\r\n")
+	o.field("host", x.endpoint.host)
+	data := message(o.field, x.request, x.format)
+	if x.held != nil {
+		data = x.held
+	}
+	o.add("content-length: ")
+	o.head = strconv.AppendInt(o.head, int64(len(data)), 10)
+	o.add("\r\n\r\n")
+	if len(data) <= cap(o.head)-len(o.head) {
+		o.head = append(o.head, data...)
+		_, err := cn.Write(o.head)
+		return err
+	}
+	parts := net.Buffers{o.head, data}
+	_, err := parts.WriteTo(cn.Conn)
+	return err
 }
 
 func (x *exchange) result() Result {
-	a := answer{
-		status:     x.resp.StatusCode(),
-		retryAfter: peek(&x.resp.Header, "Retry-After"),
-		header:     headerOf(&x.resp.Header),
-		// The response goes back to its pool: a reply gets a copy.
-		own: func(b []byte) []byte { return append([]byte(nil), b...) },
+	h := &x.in.header
+	a := answer{status: h.StatusCode(), header: x.in.fields, body: x.body}
+	if a.status > 299 {
+		a.retryAfter = peek(a.header, "Retry-After")
 	}
 	if t := x.large; t != nil {
 		a.reply, a.tooBig = t.reply, t.tooBig
-	} else {
-		a.body = x.resp.Body()
 	}
 	r := result(a, x.request.Event)
 	r.Fields, r.Before = x.fields, x.before
 	return r
 }
 
-// peek finds a header, whatever the case of its name: Peek itself does not,
-// since names are left as they came.
-func peek(h *fasthttp.ResponseHeader, name string) string {
-	for k, v := range headerOf(h) {
-		if strings.EqualFold(k, name) {
-			return v
+// peek finds a header, whatever the case of its name.
+func peek(fields []event.Attribute, name string) string {
+	for i := range fields {
+		if strings.EqualFold(fields[i].Name, name) {
+			return fields[i].Value
 		}
 	}
 	return ""
 }
-
-// headerOf yields strings that alias the response: event.FromHTTP copies what
-// it keeps.
-func headerOf(h *fasthttp.ResponseHeader) iter.Seq2[string, string] {
-	return func(yield func(string, string) bool) {
-		for k, v := range h.All() {
-			if !yield(view(k), view(v)) {
-				return
-			}
-		}
-	}
-}
-
-func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -7,6 +7,11 @@ import (
 	"net"
 	"sync"
 	"time"
+	"unsafe"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/sidestep-dev/sidestep/channel/event"
 )
 
 // conn is a connection to one host. It is in a pool's idle list, or in use by
@@ -225,27 +230,81 @@ func (g *group) end() {
 	}
 }
 
-// Readers and writers are kept apart from connections: an idle connection
-// costs no buffers. A response's header must fit into the reader.
+// Inboxes and outboxes are kept apart from connections: an idle connection costs
+// no buffers, and one that waits for an answer no outbox. A response's header
+// must fit into the reader.
 const (
 	readerSize = 16 << 10
-	writerSize = 4 << 10
+	outboxSize = 4 << 10
+	keepOutbox = 32 << 10 // larger ones are not kept
 )
 
-type buffers struct{ readers, writers sync.Pool }
+type buffers struct{ inboxes, outboxes sync.Pool }
 
-func (b *buffers) reader(c *conn) *bufio.Reader {
-	if r, ok := b.readers.Get().(*bufio.Reader); ok {
-		r.Reset(c)
-		return r
-	}
-	return bufio.NewReaderSize(c, readerSize)
+// inbox is what a response is read with.
+type inbox struct {
+	reader *bufio.Reader
+	header fasthttp.ResponseHeader
+	fields []event.Attribute // those of header: parts of it
 }
 
-func (b *buffers) writer(c *conn) *bufio.Writer {
-	if w, ok := b.writers.Get().(*bufio.Writer); ok {
-		w.Reset(c)
-		return w
+func (b *buffers) inbox() *inbox {
+	if in, ok := b.inboxes.Get().(*inbox); ok {
+		return in
 	}
-	return bufio.NewWriterSize(c, writerSize)
+	in := &inbox{reader: bufio.NewReaderSize(nil, readerSize)}
+	in.header.DisableNormalizing()
+	in.header.SetNoDefaultContentType(true)
+	return in
 }
+
+// read reads a header. What was read before is overwritten: event.FromFields
+// copies what it keeps.
+func (in *inbox) read(r *bufio.Reader) error {
+	if err := in.header.Read(r); err != nil {
+		return err
+	}
+	in.fields = in.fields[:0]
+	for k, v := range in.header.All() {
+		in.fields = append(in.fields, event.Attribute{Name: view(k), Value: view(v)})
+	}
+	return nil
+}
+
+// outbox is what the header of a request is written to, and the body behind it
+// if there is room.
+type outbox struct{ head []byte }
+
+func (b *buffers) outbox() *outbox {
+	if o, ok := b.outboxes.Get().(*outbox); ok {
+		o.head = o.head[:0]
+		return o
+	}
+	return &outbox{make([]byte, 0, outboxSize)}
+}
+
+func (b *buffers) keep(o *outbox) {
+	if cap(o.head) <= keepOutbox {
+		b.outboxes.Put(o)
+	}
+}
+
+func (o *outbox) add(parts ...string) {
+	for _, p := range parts {
+		o.head = append(o.head, p...)
+	}
+}
+
+// field adds a header. A line's end in it would begin another one.
+func (o *outbox) field(name, value string) {
+	start := len(o.head)
+	o.add(name, ": ", value)
+	for i, c := range o.head[start:] {
+		if c == '\r' || c == '\n' {
+			o.head[start+i] = ' '
+		}
+	}
+	o.head = append(o.head, "\r\n"...)
+}
+
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

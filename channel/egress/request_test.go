@@ -167,3 +167,34 @@ func TestTheHostThatATargetNamesIsSent(t *testing.T) {
 		}
 	})
 }
+
+// What a header's value has of line ends must not begin another header.
+func TestLineEndsInAHeaderAreSpaces(t *testing.T) {
+	t.Parallel()
+	target, requests := transport{}.recorder(t)
+	req := request(target)
+	req.PreferReply, req.Namespace = false, "ns\r\nx-other: 1"
+	req.Extra = []event.Attribute{{Name: "authorization", Value: "Bearer a\nx-more: 2\r"}}
+	wantDelivered(t, newClient(t, Config{}).Send(context.Background(), req, Binary, patience))
+	got := <-requests
+	got.want(t, map[string][]string{
+		"Kn-Namespace": {"ns  x-other: 1"}, "Authorization": {"Bearer a x-more: 2"}, "Content-Type": {"application/json"},
+		"Ce-Specversion": {"1.0"}, "Ce-Id": {"1"}, "Ce-Source": {"/s"}, "Ce-Type": {"t"}, "Ce-Foo": {"a%20b"},
+		"Traceparent": {"p"}, "Tracestate": {"a=1", "b=2"},
+	})
+}
+
+// A body that does not fit beside its header is whole all the same.
+func TestLargeBodyIsSent(t *testing.T) {
+	t.Parallel()
+	target, requests := transport{}.recorder(t)
+	client := newClient(t, Config{})
+	for _, size := range []int{0, 3 << 10, 4 << 10, 1 << 20} {
+		req := request(target)
+		req.Event.Data = []byte(strings.Repeat("x", size))
+		wantDelivered(t, client.Send(context.Background(), req, Binary, patience))
+		if got := <-requests; got.body != string(req.Event.Data) {
+			t.Errorf("%d bytes came of %d", len(got.body), size)
+		}
+	}
+}

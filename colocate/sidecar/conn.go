@@ -41,16 +41,18 @@ type conn struct {
 	// linger: the client may be sending still what nobody reads.
 	linger atomic.Bool
 
-	mu   sync.Mutex
-	busy bool      // a chain runs
-	tell bool      // the client understands informational responses
-	seen time.Time // when the client last had a sign of life, or the chain began
+	mu    sync.Mutex
+	busy  bool      // a chain runs
+	tell  bool      // the client understands informational responses
+	began time.Time // when the chain did
+	seen  time.Time // when the client last had a sign of life, or the chain began
 }
 
 // begin has the watch look after the connection until end.
 func (c *conn) begin(tell bool) {
 	c.mu.Lock()
-	c.busy, c.tell, c.seen = true, tell, time.Now()
+	c.busy, c.tell, c.began = true, tell, time.Now()
+	c.seen = c.began
 	c.mu.Unlock()
 	c.watch.wake()
 }
@@ -92,6 +94,9 @@ func (c *conn) look(now time.Time, tellAfter time.Duration) (busy bool) {
 	defer c.mu.Unlock()
 	if !c.busy {
 		return false
+	}
+	if now.Sub(c.began) < watchEvery {
+		return true // most chains are over by the next look
 	}
 	if c.hungUp() {
 		c.cancel(errGone)

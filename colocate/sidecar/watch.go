@@ -8,8 +8,8 @@ import (
 
 // How the watch works.
 const (
-	// watchEvery is how often connections are looked at on which chains run: how
-	// long after its client a chain may go on.
+	// watchEvery is how often connections are looked at on which a chain has run
+	// for as long: for up to twice that a chain may go on after its client.
 	watchEvery = 25 * time.Millisecond
 	// sleepAfter is after how many looks at nothing the watch sleeps.
 	sleepAfter = 40

@@ -52,11 +52,11 @@ func readBefore(r *Request, fields []string, body io.Reader) ([]byte, error) {
 func (c *Client) takeBody(
 	ctx context.Context, r *Request, header []event.Attribute, body io.Reader, length int64,
 ) (taken, error) {
-	head, err := io.ReadAll(io.LimitReader(body, int64(c.inline())+1))
+	head, more, err := readHead(body, length, c.inline())
 	switch {
 	case err != nil:
 		return taken{}, err
-	case len(head) <= c.inline():
+	case !more:
 		return taken{data: head, whole: true, end: true}, nil
 	case c.Payloads == nil:
 		return taken{tooBig: fmt.Sprintf("larger than %d bytes", c.MaxReplyBytes)}, nil
@@ -70,6 +70,21 @@ func (c *Client) takeBody(
 		return taken{data: nil, whole: true}, nil //nolint:nilerr // result decodes it again
 	}
 	return c.store(ctx, r, reply, event.Incoming{Head: head, Rest: body, Length: length})
+}
+
+// readHead reads a body as far as it belongs into memory, and tells whether there
+// is more. What is announced to be more stays where it is.
+func readHead(body io.Reader, length int64, inline int) (head []byte, more bool, err error) {
+	switch {
+	case length > int64(inline):
+		return nil, true, nil
+	case length >= 0:
+		head = make([]byte, length)
+		_, err = io.ReadFull(body, head)
+		return head, false, unexpected(err)
+	}
+	head, err = io.ReadAll(io.LimitReader(body, int64(inline)+1))
+	return head, len(head) > inline, err
 }
 
 // takeStructured takes in an event in structured mode, which must be in memory to

@@ -244,8 +244,10 @@ func (r *room) fill(in event.Incoming) error {
 			return err
 		}
 	}
-	if _, err := r.Write(in.Head); err != nil {
-		return err
+	if len(in.Head) > 0 {
+		if _, err := r.Write(in.Head); err != nil {
+			return err
+		}
 	}
 	if in.Rest == nil {
 		return nil

@@ -12,10 +12,9 @@ import (
 // ErrInvalid.
 func FromHTTP(header iter.Seq2[string, string], body []byte) (*Event, error) {
 	d := newDecoder()
-	for name, value := range header {
-		if err := d.take(name, value); err != nil {
-			return nil, err
-		}
+	// A loop that is left early would have its state on the heap.
+	if header(d.push); d.err != nil {
+		return nil, d.err
 	}
 	return d.event(body)
 }
@@ -36,8 +35,9 @@ func FromFields(header []Attribute, body []byte) (*Event, error) {
 type decoder struct {
 	e    Event
 	buf  []byte
-	room [464]byte // what buf is at first
+	room [256]byte // what buf is at first
 	low  [48]byte  // scratch: a header's name in lower case
+	err  error
 }
 
 func newDecoder() *decoder {
@@ -78,6 +78,11 @@ func IsStructured(header iter.Seq2[string, string]) bool {
 // event, and what it lacks is worth telling.
 func (e *Event) named() bool {
 	return e.ID != "" || e.Source != "" || e.Type != "" || len(e.Attributes) > 0
+}
+
+func (d *decoder) push(name, value string) bool {
+	d.err = d.take(name, value)
+	return d.err == nil
 }
 
 // begins are the letters with which headers begin that may belong to an event, so

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net"
 	"net/http"
 	"sync"
@@ -149,7 +148,7 @@ func (s *Server) read(ctx *fasthttp.RequestCtx, c *chain, life context.Context) 
 	if err != nil {
 		return nil, err
 	}
-	header := fieldsOf(&ctx.Request.Header)
+	header := (*fields)(&ctx.Request.Header).all
 	structured := more && event.IsStructured(header)
 	if structured {
 		rest, err := io.ReadAll(io.LimitReader(body, maxStructured+1-int64(len(head))))
@@ -206,14 +205,14 @@ func readHead(body io.Reader, length int64, inline int) (head []byte, more bool,
 	return head, len(head) > inline, err
 }
 
-// fieldsOf yields strings that alias the request: event.FromHTTP copies what it
+// fields yields strings that alias the request: event.FromHTTP copies what it
 // keeps.
-func fieldsOf(h *fasthttp.RequestHeader) iter.Seq2[string, string] {
-	return func(yield func(string, string) bool) {
-		for k, v := range h.All() {
-			if !yield(view(k), view(v)) {
-				return
-			}
+type fields fasthttp.RequestHeader
+
+func (f *fields) all(yield func(string, string) bool) {
+	for k, v := range (*fasthttp.RequestHeader)(f).All() {
+		if !yield(view(k), view(v)) {
+			return
 		}
 	}
 }

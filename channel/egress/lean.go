@@ -16,7 +16,7 @@ import (
 	"github.com/sidestep-dev/sidestep/channel/event"
 )
 
-// sendLean makes one attempt on a kept connection, with fasthttp's codec. The
+// sendLean makes one attempt on a kept connection, with fasthttp's parser. The
 // connections are our own because the attempts of a context must be abortable,
 // and because the difference between "no answer" and "the other side had closed
 // the idle connection" decides whether an event is dead-lettered. held is the event's

@@ -1,54 +1,91 @@
 package brokertest
 
 import (
-	"io"
-	"net"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/Shopify/toxiproxy/v2"
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
 )
 
-// Proxy stands between one connection and the server, and can cut it or slow it
-// down.
+// Proxy stands between one connection and the server, and can cut it, slow it down
+// or spoil it: one of toxiproxy's, in this process.
 type Proxy struct {
-	l    net.Listener
-	to   string
-	done sync.WaitGroup
+	t       testing.TB
+	address string
+	to      string
 
-	mu    sync.Mutex
-	down  bool
-	conns map[net.Conn]struct{}
-	delay time.Duration
-	piece int
+	mu     sync.Mutex
+	proxy  *toxiproxy.Proxy // nil while it is cut
+	toxics []toxic
 }
 
-// StartProxy listens on a free port and passes on to an address.
+// toxic is what toxiproxy does to what passes in one direction.
+type toxic struct {
+	Type       string           `json:"type"`
+	Stream     string           `json:"stream"`
+	Attributes map[string]int64 `json:"attributes"`
+}
+
+// silence has toxics not say to stderr what happens to each connection.
+var silence = sync.OnceFunc(func() { zerolog.SetGlobalLevel(zerolog.Disabled) })
+
+// StartProxy listens on a port and passes on to an address.
 func StartProxy(t testing.TB, to string) *Proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	silence()
+	p := &Proxy{t: t, to: to}
+	for range 100 {
+		// Not one that the kernel gives to others while the proxy is cut, and does not listen.
+		p.address = fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))
+		if p.proxy = p.start(); p.proxy != nil {
+			t.Cleanup(p.Cut)
+			return p
+		}
 	}
-	p := &Proxy{l: l, to: to, conns: make(map[net.Conn]struct{})}
-	p.done.Go(p.accept)
-	t.Cleanup(func() {
-		l.Close()
-		p.Cut()
-		p.done.Wait()
-	})
-	return p
+	t.Fatal("no free port for a proxy")
+	return nil
+}
+
+func (p *Proxy) start() *toxiproxy.Proxy {
+	s := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	x := toxiproxy.NewProxy(s, "broker", p.address, p.to)
+	for _, t := range p.toxics {
+		p.poison(x, t)
+	}
+	if x.Start() != nil {
+		return nil
+	}
+	return x
+}
+
+func (p *Proxy) poison(x *toxiproxy.Proxy, t toxic) {
+	text, err := json.Marshal(t)
+	if err == nil {
+		_, err = x.Toxics.AddToxicJson(strings.NewReader(string(text)))
+	}
+	if err != nil {
+		p.t.Errorf("toxic %s: %v", t.Type, err)
+	}
 }
 
 // Address is where it listens.
-func (p *Proxy) Address() string { return p.l.Addr().String() }
+func (p *Proxy) Address() string { return p.address }
 
 // Cut breaks all connections and lets no new ones through.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.down = true
-	for c := range p.conns {
-		c.Close()
+	if p.proxy != nil {
+		p.proxy.Stop()
+		p.proxy = nil
 	}
 }
 
@@ -56,66 +93,53 @@ func (p *Proxy) Cut() {
 func (p *Proxy) Mend() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.down = false
+	if p.proxy != nil {
+		return
+	}
+	if p.proxy = p.start(); p.proxy == nil {
+		p.t.Errorf("somebody took port %s of a proxy that was cut", p.address)
+	}
+}
+
+// Poison adds one of toxiproxy's toxics in both directions, to connections that are
+// and that will be, until Clear: "latency" {latency, jitter: ms}, "bandwidth" {rate:
+// kB/s}, "slicer" {average_size, delay: µs}, "timeout" {timeout: ms} (nothing passes any
+// more, and then the connection is closed), "reset_peer" {timeout: ms} (as soon as
+// something is to pass it is reset).
+func (p *Proxy) Poison(kind string, attributes map[string]int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, stream := range []string{"upstream", "downstream"} {
+		t := toxic{Type: kind, Stream: stream, Attributes: attributes}
+		p.toxics = append(p.toxics, t)
+		if p.proxy != nil {
+			p.poison(p.proxy, t)
+		}
+	}
+}
+
+// Clear has everything pass as it is again.
+func (p *Proxy) Clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.toxics = nil
+	if p.proxy != nil {
+		p.proxy.Toxics.ResetToxics(context.Background())
+	}
 }
 
 // Slow has every piece of so many bytes, in either direction, wait for so long
-// before it is passed on, from now on. 0, 0: as fast as it goes.
+// before the next is passed on.
 func (p *Proxy) Slow(delay time.Duration, piece int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.delay, p.piece = delay, piece
+	p.Poison("slicer", map[string]int64{"average_size": int64(piece), "delay": delay.Microseconds()})
 }
 
-func (p *Proxy) accept() {
-	for {
-		c, err := p.l.Accept()
-		if err != nil {
-			return
-		}
-		p.done.Go(func() { p.pass(c) })
-	}
-}
-
-func (p *Proxy) pass(client net.Conn) {
-	defer client.Close()
-	server, err := net.Dial("tcp", p.to)
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	p.mu.Lock()
-	if p.down {
-		p.mu.Unlock()
-		return
-	}
-	p.conns[client], p.conns[server] = struct{}{}, struct{}{}
-	p.mu.Unlock()
-	var both sync.WaitGroup
-	both.Go(func() { p.copy(server, client); server.Close() })
-	both.Go(func() { p.copy(client, server); client.Close() })
-	both.Wait()
-	p.mu.Lock()
-	delete(p.conns, client)
-	delete(p.conns, server)
-	p.mu.Unlock()
-}
-
-func (p *Proxy) copy(to io.Writer, from io.Reader) {
-	buf := make([]byte, 32<<10)
-	for {
-		p.mu.Lock()
-		delay, piece := p.delay, p.piece
-		p.mu.Unlock()
-		if piece <= 0 {
-			piece = len(buf)
-		}
-		n, err := from.Read(buf[:min(piece, len(buf))])
-		if n > 0 && delay > 0 {
-			time.Sleep(delay)
-		}
-		if _, werr := to.Write(buf[:n]); err != nil || werr != nil {
-			return
-		}
+// ProxyRuns have goleak pass over toxiproxy's goroutines: those of a connection that was
+// cut while something was on its way stay where they are.
+func ProxyRuns() []goleak.Option {
+	const module = "github.com/Shopify/toxiproxy/v2"
+	return []goleak.Option{
+		goleak.IgnoreAnyFunction(module + ".(*ToxicLink).read"),
+		goleak.IgnoreAnyFunction(module + "/toxics.(*ToxicStub).Run"),
 	}
 }

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/sidestep-dev/sidestep/channel/backend"
 	"github.com/sidestep-dev/sidestep/channel/backend/backendtest"
 	"github.com/sidestep-dev/sidestep/internal/brokertest"
@@ -35,7 +33,7 @@ func TestBroker(t *testing.T) {
 			h.Restart = b.Restart
 		}
 		h.Facts.Patience = 2 * time.Minute
-		h.Facts.Leaks = []goleak.Option{kafkatest.SharedRuns()}
+		h.Facts.Leaks = append(h.Facts.Leaks, kafkatest.SharedRuns())
 		return h
 	})
 }
@@ -67,7 +65,7 @@ func newHarness(address string) backendtest.Harness {
 		Kill:  func(t testing.TB, b backend.Backend) { of(t, b).Cut() },
 		Cut:   func(t testing.TB, b backend.Backend) { of(t, b).Cut() },
 		Mend:  func(t testing.TB, b backend.Backend) { of(t, b).Mend() },
-		Facts: backendtest.Facts{AckWait: testAckWait, Patience: time.Minute},
+		Facts: backendtest.Facts{AckWait: testAckWait, Patience: time.Minute, Leaks: brokertest.ProxyRuns()},
 	}
 }
 

@@ -117,7 +117,7 @@ func newReplicated(t testing.TB) backendtest.Harness {
 		Mend:    func(t testing.TB, b backend.Backend) { each(t, b, (*brokertest.Proxy).Mend) },
 		Restart: func(t testing.TB) { c.Restart(t) },
 		Facts: backendtest.Facts{
-			AckWait: testAckWait, AckFlush: ackFlush, Dedup: true, Patience: 2 * time.Minute,
+			AckWait: testAckWait, AckFlush: ackFlush, Dedup: true, Patience: 2 * time.Minute, Leaks: brokertest.ProxyRuns(),
 		},
 	}
 }

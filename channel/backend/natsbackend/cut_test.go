@@ -189,7 +189,7 @@ func TestASlowAndBrokenConnectionLosesNoRecord(t *testing.T) {
 		time.Sleep(50 * time.Millisecond) // long enough for attempts that fail
 		each((*brokertest.Proxy).Mend)
 		goesOn(t, loads, 10)
-		each(func(p *brokertest.Proxy) { p.Slow(0, 0) })
+		each((*brokertest.Proxy).Clear)
 	}
 	for _, l := range loads {
 		l.finish(t)

@@ -58,7 +58,7 @@ func newExternal(t testing.TB) backendtest.Harness {
 		Cut:     func(t testing.TB, b backend.Backend) { of(t, b).Cut() },
 		Mend:    func(t testing.TB, b backend.Backend) { of(t, b).Mend() },
 		Restart: func(t testing.TB) { c.Restart(t) },
-		Facts:   backendtest.Facts{AckWait: testAckWait, AckFlush: ackFlush, Dedup: true},
+		Facts:   backendtest.Facts{AckWait: testAckWait, AckFlush: ackFlush, Dedup: true, Leaks: brokertest.ProxyRuns()},
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/sidestep-dev/sidestep/channel/backend"
@@ -13,21 +12,29 @@ import (
 // EnsureLog implements backend.Admin. The entry in the catalog comes first and
 // the subject second: whoever finds the one without the other adds it.
 func (b *Backend) EnsureLog(ctx context.Context, l backend.Log) (backend.Incarnation, error) {
-	for {
-		i, err := b.ensureLog(ctx, l)
+	for late := 0; ; {
+		i, err := b.ensureLog(ctx, l, late > 0)
 		if err == nil {
 			return i, nil
 		}
-		if !errors.Is(err, errConflict) {
+		if errors.Is(err, errConflict) {
+			continue
+		}
+		if late++; !again(ctx, err, late) {
 			return "", fmt.Errorf("ensure log %q: %w", l.Name, err)
 		}
 	}
 }
 
-func (b *Backend) ensureLog(ctx context.Context, l backend.Log) (backend.Incarnation, error) {
+// ensureLog makes the log unless it is there. unsure: we may have begun to make it
+// ourselves, and not know how far we came.
+func (b *Backend) ensureLog(ctx context.Context, l backend.Log, unsure bool) (backend.Incarnation, error) {
 	e, err := b.catalog.read(ctx, l.Name)
 	if err != nil {
 		return "", err
+	}
+	if e.State == live && unsure {
+		return e.Incarnation, b.shards[e.shard].add(ctx, e.subject)
 	}
 	if e.State == live || e.State == sealed {
 		return e.Incarnation, nil
@@ -125,6 +132,15 @@ func (b *Backend) Seal(ctx context.Context, log string) error {
 
 // EnsureGroup implements backend.Admin.
 func (b *Backend) EnsureGroup(ctx context.Context, log string, g backend.Group) error {
+	for late := 1; ; late++ {
+		err := b.ensureGroup(ctx, log, g)
+		if err == nil || !again(ctx, err, late) {
+			return err
+		}
+	}
+}
+
+func (b *Backend) ensureGroup(ctx context.Context, log string, g backend.Group) error {
 	e, err := b.catalog.fetch(ctx, log)
 	if err != nil {
 		return fmt.Errorf("ensure group %s: %w", g.Name, err)
@@ -220,7 +236,7 @@ func (b *Backend) Lag(ctx context.Context, log, group string) (backend.Lag, erro
 
 // consumerInfo of a group. ErrNotFound: there is none.
 func (b *Backend) consumerInfo(ctx context.Context, stream, name string) (*jetstream.ConsumerInfo, error) {
-	c, err := ask(ctx, b.config.RequestTimeout, func(ctx context.Context) (jetstream.Consumer, error) {
+	c, err := ask(ctx, b.catalog.turns, b.config.RequestTimeout, func(ctx context.Context) (jetstream.Consumer, error) {
 		return b.js.Consumer(ctx, stream, name)
 	})
 	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -230,22 +246,4 @@ func (b *Backend) consumerInfo(ctx context.Context, stream, name string) (*jetst
 		return nil, adminError("ask for consumer", err)
 	}
 	return c.CachedInfo(), nil
-}
-
-// askTries is how often a question is put within the time that it may take.
-const askTries = 5
-
-// ask puts a question, anew when no answer comes: a node that dies takes its
-// answers with it.
-func ask[T any](ctx context.Context, limit time.Duration, question func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	for {
-		try, cancel := context.WithTimeout(ctx, limit/askTries)
-		answer, err := question(try)
-		cancel()
-		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
-			return answer, err
-		}
-	}
 }

@@ -20,6 +20,7 @@ type catalog struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
 	limit  time.Duration // of one exchange
+	turns  turns         // of what administrative calls ask
 
 	mu    sync.RWMutex
 	known map[string]entry // live and sealed logs, as last seen
@@ -73,7 +74,7 @@ func openCatalog(ctx context.Context, n names, js jetstream.JetStream, replicas 
 	if err != nil {
 		return nil, adminError("open catalog", err)
 	}
-	return &catalog{names: n, js: js, stream: s, limit: limit, known: make(map[string]entry)}, nil
+	return &catalog{names: n, js: js, stream: s, limit: limit, turns: make(turns, turnsAtOnce), known: make(map[string]entry)}, nil
 }
 
 // lookup returns the entry of a log as last seen, asking the broker only if it
@@ -102,7 +103,7 @@ func (c *catalog) fetch(ctx context.Context, log string) (entry, error) {
 
 // read is the entry in any state; deleted if there never was one.
 func (c *catalog) read(ctx context.Context, log string) (entry, error) {
-	m, err := ask(ctx, c.limit, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+	m, err := ask(ctx, c.turns, c.limit, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 		return c.stream.GetLastMsgForSubject(ctx, c.names.logEntry(log))
 	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -144,6 +145,11 @@ func (c *catalog) write(ctx context.Context, e entry) (entry, error) {
 		o = append(o, jetstream.WithMsgTTL(forgetAfter))
 	}
 	e.complete(c.names)
+	end, err := c.turns.take(ctx)
+	if err != nil {
+		return e, err
+	}
+	defer end()
 	if e.revision, err = c.put(ctx, c.names.logEntry(e.Name), data, e.revision, o...); err == nil {
 		c.remember(e)
 	}

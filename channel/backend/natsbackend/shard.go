@@ -137,9 +137,14 @@ func (s *shard) createConsumer(ctx context.Context, c jetstream.ConsumerConfig) 
 		e.shards[s.number].RLock()
 		defer e.shards[s.number].RUnlock()
 	}
+	end, err := s.b.catalog.turns.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
 	ctx, cancel := context.WithTimeout(ctx, s.b.config.RequestTimeout)
 	defer cancel()
-	_, err := s.b.js.CreateConsumer(ctx, s.b.names.shardStream(s.number), c)
+	_, err = s.b.js.CreateConsumer(ctx, s.b.names.shardStream(s.number), c)
 	return err
 }
 

@@ -115,17 +115,13 @@ func (s Spec) ID() string {
 type Open func(ctx context.Context, s Spec, logger *slog.Logger) (backend.Backend, error)
 
 // Connect is an Open for backends that are elsewhere; embedded opens the one that is
-// not. instance, if set, is who we are at the backend with an ID, also when we are started
-// again.
+// not. instance is who we are at the backend with an ID, also when we are started
+// again; "": nobody in particular.
 func Connect(embedded Open, instance func(id string) string) Open {
 	return func(ctx context.Context, s Spec, logger *slog.Logger) (backend.Backend, error) {
 		switch s.Kind {
 		case manifest.BackendKafka:
-			name := ""
-			if instance != nil {
-				name = instance(s.ID())
-			}
-			return Kafka(ctx, &s.Kafka, name, logger)
+			return Kafka(ctx, &s.Kafka, instance(s.ID()), logger)
 		case manifest.BackendNATS:
 			return NATS(ctx, &s.NATS, logger)
 		default:

@@ -38,7 +38,10 @@ const claimBucket = "sidestep-claims"
 type Servers struct {
 	Store   Store
 	Secrets *secrets.Mirror
-	Logger  *slog.Logger
+	// Pod is the name of the pod that this process is in, which a container that is
+	// started again keeps; "": none that matters.
+	Pod    string
+	Logger *slog.Logger
 }
 
 // Open is a broker.Open. The error wraps backend.ErrUnavailable if trying again may
@@ -54,7 +57,7 @@ func (s *Servers) Open(ctx context.Context, spec broker.Spec, logger *slog.Logge
 	if err != nil {
 		return nil, err
 	}
-	return broker.Connect(s.openStore, nil)(ctx, spec, logger)
+	return broker.Connect(s.openStore, func(string) string { return s.Pod })(ctx, spec, logger)
 }
 
 // openStore reads the password anew whenever it connects: it may be another one by

@@ -47,6 +47,8 @@ type Config struct {
 	API *rest.Config
 	// Namespace of the installation.
 	Namespace string
+	// Pod is the name of the pod that the process is in.
+	Pod string
 	// Channels are those of this namespace alone; "": all.
 	Channels string
 	// Dispatcher is the host name of the dispatchers' Service; ClusterDomain
@@ -255,7 +257,7 @@ func (p *process) openStocks(ctx context.Context, key []byte, registry prometheu
 	mirror := &secrets.Mirror{Reader: direct, Namespace: p.Namespace, Dir: p.Secrets, Logger: p.Logger}
 	servers := p.Servers
 	if servers == nil {
-		servers = &broker.Servers{Store: p.Store, Secrets: mirror, Logger: p.Logger}
+		servers = &broker.Servers{Store: p.Store, Secrets: mirror, Pod: p.Pod, Logger: p.Logger}
 	}
 	p.stocks = newStocks(p.cache, p.Namespace, servers, p.Logger)
 	if err != nil {

@@ -99,7 +99,7 @@ func TestMistakesOfTheCallerAreToldWithStatus2(t *testing.T) {
 
 func TestHelpIsNoMistake(t *testing.T) {
 	t.Parallel()
-	all := []string{"-f PATH", "-listen ADDRESS", "-admin ADDRESS", "-data FOLDER", "-drain", "-slip-key FILE", "-output FORMAT", "-log-level LEVEL"}
+	all := []string{"-f PATH", "-listen ADDRESS", "-admin ADDRESS", "-data FOLDER", "-drain", "-slip-key FILE", "-key FILE", "-output FORMAT", "-log-level LEVEL"}
 	for _, tt := range []struct {
 		args, want []string
 	}{

@@ -53,6 +53,8 @@ func standaloneFlags(args []string, stderr io.Writer) (standalone.Config, error)
 		"`ADDRESS` of /healthz, /readyz, /metrics, /debug/hops and /debug/pprof")
 	flags.StringVar(&c.Data, "data", "",
 		"`FOLDER` for what must outlive the process (default $XDG_STATE_HOME/sidestep or ~/.local/state/sidestep)")
+	flags.StringVar(&c.Key, "key", "",
+		"`FILE` of a key for processes that run the same files on one external broker, each with its own --data; made if it is absent")
 	flags.DurationVar(&c.Drain, "drain", 30*time.Second, "how long what is in flight may take when told to stop")
 	flags.StringVar(&c.SlipKey, "slip-key", "", "`FILE` of the Ed25519 key that signs slips, made if it is absent")
 	output := flags.String("output", "text", "`FORMAT` of the addresses that are printed: text or json")

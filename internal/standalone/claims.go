@@ -42,7 +42,7 @@ func (l claimLedger) SetStores(urls []string) error {
 // openClaims opens the stores and makes what keeps payloads in them.
 func (p *process) openClaims(ctx context.Context, undo *closers) (*channel.Claims, error) {
 	c := p.set.Config.ClaimCheck
-	keys, err := claimcheck.NewKeys(p.state.Key)
+	keys, err := claimcheck.NewKeys(p.state.key())
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,9 @@ type Config struct {
 	// Data is the folder for what must outlive the process; "" is
 	// DefaultData().
 	Data string
+	// Key is the file of what this process has in common with others that run the
+	// same files on the same external broker, made if it is absent; "" for none.
+	Key string
 	// JSON prints addresses as one JSON object a line instead of text.
 	JSON bool
 	// Drain is how long what is in flight may take when Run is told to stop.

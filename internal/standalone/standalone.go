@@ -111,6 +111,11 @@ func (p *process) open(ctx context.Context, undo *closers) (err error) {
 	if p.state, err = openState(p.Data); err != nil {
 		return err
 	}
+	if p.Key != "" {
+		if p.state.shared, err = sharedKey(p.Key); err != nil {
+			return err
+		}
+	}
 	p.brokers = newBrokers(p.state, openEmbedded(p.Data), p.Logger)
 	undo.add(inTime(shutdownGrace, p.brokers.swap.Close))
 	if err = p.brokers.open(ctx, &p.set.Config); err != nil {
@@ -162,7 +167,7 @@ func (p *process) openTracer(ctx context.Context, undo *closers) (err error) {
 func (p *process) openEngine(payloads *channel.Claims) error {
 	c := &p.set.Config
 	err := p.replica.Open(replica.Engine{
-		Backend: p.brokers.swap, Key: p.state.Key,
+		Backend: p.brokers.swap, Key: p.state.key(),
 		Claims: payloads, Links: p.claims.Room().Handler(),
 		SlipKey: p.slipKey, Routing: c.Dispatch.Routing,
 		MaxStructuredBytes: int(c.ClaimCheck.MaxStructuredBytes),

@@ -2,6 +2,7 @@ package standalone
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,6 +48,8 @@ type state struct {
 	Brokers map[string]broker.Spec       `json:"brokers,omitempty"`
 
 	path string
+	// shared is the key in Config.Key, if any, which takes the place of Key.
+	shared []byte
 }
 
 // openState reads the state under dir, or begins a new one.
@@ -104,13 +107,26 @@ func (s *state) save() error {
 	return nil
 }
 
-// uid returns the UID of an object, a new one if it has none yet.
+// uid returns the UID of an object, a new one if it has none yet. Those who share a key
+// make the same.
 func (s *state) uid(kind, namespace, name string) string {
 	key := kind + "/" + namespace + "/" + name
-	if s.UIDs[key] == "" {
+	switch {
+	case s.UIDs[key] != "":
+	case s.shared != nil:
+		s.UIDs[key] = uuid.NewHash(sha256.New(), uuid.Nil, append(append([]byte("uid\x00"), s.shared...), key...), 8).String()
+	default:
 		s.UIDs[key] = uuid.NewString()
 	}
 	return s.UIDs[key]
+}
+
+// key signs internal headers, and payloads.
+func (s *state) key() []byte {
+	if s.shared != nil {
+		return s.shared
+	}
+	return s.Key
 }
 
 // forget the object that has the UID: one of its name made later is another.

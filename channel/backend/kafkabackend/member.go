@@ -22,6 +22,7 @@ type member struct {
 	readers map[int32]*grantReader
 	err     error
 	wake    chan struct{} // one place: the queue has something, or err is set
+	resting func()        // what Rest was given; nil: nobody rests
 	closing sync.Once
 	closed  chan struct{}
 }
@@ -34,7 +35,7 @@ type hold struct {
 	size     int
 }
 
-var _ backend.Subscription = (*member)(nil)
+var _ backend.Rester = (*member)(nil)
 
 // room is how many records more it may hold now.
 func (m *member) room() int {
@@ -59,6 +60,10 @@ func (m *member) push(h *hold) {
 }
 
 func (m *member) signal() {
+	if wake := m.resting; wake != nil {
+		m.resting = nil
+		wake()
+	}
 	select {
 	case m.wake <- struct{}{}:
 	default:
@@ -118,6 +123,19 @@ func (m *member) Receive(ctx context.Context) (*backend.Delivery, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// Rest implements backend.Rester. What comes while the fleet has not seen our beats is
+// for Receive to wait for.
+func (m *member) Rest(wake func()) bool {
+	s := m.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m.resting = nil; m.err != nil || len(m.queue) > 0 || !s.b.fleet.holding() {
+		return false
+	}
+	m.resting = wake
+	return true
 }
 
 func (m *member) next() (*backend.Delivery, error) {

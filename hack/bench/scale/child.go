@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os/exec"
 	"path/filepath"
 	"syscall"
@@ -19,7 +20,7 @@ import (
 // How long a start and a stop may take before they are given up, whatever the
 // goals are.
 const (
-	startLimit = 5 * time.Minute
+	startLimit = 20 * time.Minute
 	stopLimit  = 2 * time.Minute
 	readyPoll  = 10 * time.Millisecond
 )
@@ -29,15 +30,16 @@ type child struct {
 	cmd     *exec.Cmd
 	admin   string // URL of the admin server
 	started time.Time
-	urls    []string      // of the channels; to be read once it is ready
-	printed chan struct{} // closed when all of them are
+	base    string        // of URLs; to be read once it is ready
+	printed chan struct{} // closed when all addresses are
 	said    *bytes.Buffer // stderr; to be read when ended is closed
 	ended   chan struct{}
 	err     error // of the process, when ended is closed
 }
 
-// startChild returns when the dispatcher is ready, and how long that took.
-func startChild(ctx context.Context, path, dir string, channels int) (c *child, took time.Duration, err error) {
+// startChild returns when the dispatcher is ready, and how long that took. Its folder
+// is within dir, where the manifests and the key are.
+func startChild(ctx context.Context, path, dir, folder string, channels int) (c *child, took time.Duration, err error) {
 	admin, err := freeAddress()
 	if err != nil {
 		return nil, 0, err
@@ -47,7 +49,7 @@ func startChild(ctx context.Context, path, dir string, channels int) (c *child, 
 		printed: make(chan struct{}), ended: make(chan struct{}),
 	}
 	c.cmd = exec.CommandContext(ctx, path, "standalone", "-f", filepath.Join(dir, manifestsFile),
-		"--data", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--admin", admin,
+		"--data", filepath.Join(dir, folder), "--key", filepath.Join(dir, "key"), "--listen", "127.0.0.1:0", "--admin", admin,
 		"--output", "json", "--log-level", "warn")
 	c.cmd.WaitDelay = time.Second
 	c.cmd.SysProcAttr = childAttr()
@@ -62,7 +64,7 @@ func startChild(ctx context.Context, path, dir string, channels int) (c *child, 
 	}
 	go func() {
 		defer close(c.ended)
-		c.readURLs(out, channels)
+		c.readURLs(out, channels/steps)
 		c.err = c.cmd.Wait()
 	}()
 	if took, err = c.awaitReady(ctx); err != nil {
@@ -72,9 +74,10 @@ func startChild(ctx context.Context, path, dir string, channels int) (c *child, 
 	return c, took, nil
 }
 
-// readURLs reads what the child prints until it ends.
+// readURLs reads what the child prints until it ends: the addresses of n Sequences.
 func (c *child) readURLs(r io.Reader, n int) {
 	lines := bufio.NewScanner(r)
+	read := 0
 	for lines.Scan() {
 		var a struct {
 			URL string `json:"url"`
@@ -82,7 +85,10 @@ func (c *child) readURLs(r io.Reader, n int) {
 		if json.Unmarshal(lines.Bytes(), &a) != nil || a.URL == "" {
 			continue
 		}
-		if c.urls = append(c.urls, a.URL); len(c.urls) == n {
+		if read++; read == n {
+			if u, err := url.Parse(a.URL); err == nil {
+				c.base = "http://" + u.Host
+			}
 			close(c.printed)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -32,8 +34,17 @@ func main() {
 
 var errUsage = errors.New("bad usage")
 
+// The backends that channels are measured on.
+const (
+	embedded = "embedded"
+	onNATS   = "nats"
+	onKafka  = "kafka"
+)
+
 // options are what the flags say.
 type options struct {
+	backend    string
+	replicas   []int
 	channels   int
 	dispatcher string
 	write      string
@@ -45,7 +56,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	var o options
 	f := flag.NewFlagSet("scale", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.IntVar(&o.channels, "channels", 5000, "`NUMBER` of channels, each with one subscription")
+	f.StringVar(&o.backend, "backend", embedded, "`BACKEND` of the channels: embedded, nats or kafka")
+	replicas := f.String("replicas", "1", "`NUMBERS` of dispatchers that share a broker, each measured by itself")
+	f.IntVar(&o.channels, "channels", 5000, "`NUMBER` of channels, five of each Sequence")
 	f.StringVar(&o.dispatcher, "dispatcher", "", "`PATH` of a dispatcher (default: it is built)")
 	f.StringVar(&o.write, "write", "", "also write the table to this Markdown `FILE`, between its markers")
 	f.StringVar(&o.profiles, "profiles", "", "`FOLDER` for heap, goroutine and CPU profiles of the second start")
@@ -57,11 +70,20 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		}
 		return o, fmt.Errorf("%w: %w", errUsage, err)
 	}
+	for s := range strings.SplitSeq(*replicas, ",") {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > 1 && o.backend == embedded {
+			return o, fmt.Errorf("%w: -replicas %s: want numbers, and 1 alone with the embedded store", errUsage, *replicas)
+		}
+		o.replicas = append(o.replicas, n)
+	}
 	switch {
 	case f.NArg() > 0:
 		return o, fmt.Errorf("%w: unexpected %q", errUsage, f.Arg(0))
-	case o.channels < 1:
-		return o, fmt.Errorf("%w: -channels is %d, want 1 or more", errUsage, o.channels)
+	case o.backend != embedded && o.backend != onNATS && o.backend != onKafka:
+		return o, fmt.Errorf("%w: -backend is %q, want embedded, nats or kafka", errUsage, o.backend)
+	case o.channels < steps || o.channels%steps != 0:
+		return o, fmt.Errorf("%w: -channels is %d, want a multiple of %d", errUsage, o.channels, steps)
 	case o.idle < time.Second:
 		return o, fmt.Errorf("%w: -idle is %v, want 1s or more", errUsage, o.idle)
 	}
@@ -84,7 +106,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 			return err
 		}
 	}
-	r, err := measure(ctx, o, dir, stderr)
+	r, err := measureAll(ctx, o, dir, stderr)
 	if err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -95,5 +117,5 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if o.write == "" {
 		return nil
 	}
-	return section.Write(o.write, sectionName, r.markdown())
+	return section.Write(o.write, r.section(), r.markdown())
 }

@@ -7,16 +7,26 @@ import (
 	"os"
 )
 
-const namespace = "scale"
+// The namespaces of the channels that are measured, and of those few that they are
+// compared with.
+const (
+	namespace    = "scale"
+	fewNamespace = "few"
+)
 
-// writeManifests writes n channels, each with a subscription to step.
-func writeManifests(path string, n int, step string) error {
+// steps of each Sequence: as many channels.
+const steps = 5
+
+// writeManifests writes Sequences of a namespace with n channels together, all of whose
+// steps are one, and config-sidestep.
+func writeManifests(path, namespace string, n int, step, config string) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
 	w := bufio.NewWriter(f)
-	manifests(w, n, step)
+	fmt.Fprintf(w, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: config-sidestep}\ndata:\n%s", config)
+	manifests(w, namespace, n, step)
 	if err := w.Flush(); err != nil { // it keeps the first error
 		f.Close()
 		return fmt.Errorf("write manifests: %w", err)
@@ -24,19 +34,27 @@ func writeManifests(path string, n int, step string) error {
 	return f.Close()
 }
 
-func manifests(w io.Writer, n int, step string) {
-	for i := range n {
+func manifests(w io.Writer, namespace string, n int, step string) {
+	for i := range n / steps {
 		fmt.Fprintf(w, `---
-apiVersion: messaging.sidestep.dev/v1alpha1
-kind: SidestepChannel
-metadata: {name: c%[1]d, namespace: %[2]s}
----
-apiVersion: messaging.knative.dev/v1
-kind: Subscription
-metadata: {name: s%[1]d, namespace: %[2]s}
+apiVersion: flows.knative.dev/v1
+kind: Sequence
+metadata: {name: s%d, namespace: %s}
 spec:
-  channel: {apiVersion: messaging.sidestep.dev/v1alpha1, kind: SidestepChannel, name: c%[1]d}
-  subscriber: {uri: %[3]q}
-`, i, namespace, step)
+  channelTemplate: {apiVersion: messaging.sidestep.dev/v1alpha1, kind: SidestepChannel}
+  steps:
+`, i, namespace)
+		for range steps {
+			fmt.Fprintf(w, "  - {uri: %q}\n", step)
+		}
 	}
+}
+
+// channelURLs are those of all channels, at the dispatchers with these addresses by turns.
+func channelURLs(namespace string, n int, bases ...string) []string {
+	urls := make([]string, n)
+	for i := range urls {
+		urls[i] = fmt.Sprintf("%s/%s/s%d-kn-sequence-%d", bases[i%len(bases)], namespace, i/steps, i%steps)
+	}
+	return urls
 }

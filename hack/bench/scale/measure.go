@@ -7,76 +7,135 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
-
-	"github.com/sidestep-dev/sidestep/hack/bench/internal/process"
 )
-
-var errProfile = errors.New("not in the known format")
 
 const manifestsFile = "channels.yaml"
 
-// Memory has come to rest when it has not changed by more than restShare for a
-// while: longer than the dispatcher waits after a start before it gives back what
-// it no longer needs (10 s). After restLimit what it is then is taken.
-const (
-	restShare = 0.01
-	restLimit = time.Minute
-)
+// fewChannels are those of the dispatcher that many are compared with.
+const fewChannels = 50
 
-// start of a dispatcher, measured until it has stopped.
+// start of dispatchers, measured until they have stopped; of several the most.
 type start struct {
-	ready      time.Duration
-	goroutines int
-	idle       int64   // resident bytes with nothing done yet
-	cpu        float64 // of one core, while idle
-	used       int64   // resident bytes after an event to every channel
-	peak       int64   // most bytes resident at any time
-	events     time.Duration
-	stop       time.Duration
+	ready       time.Duration
+	goroutines  int
+	idle        int64   // resident bytes with nothing done yet
+	cpu         float64 // of one core, while idle
+	used        int64   // resident bytes after an event to every channel
+	peak        int64   // most bytes resident at any time
+	connections int     // to the broker, after that
+	events      time.Duration
+	delivered   time.Duration
+	stop        time.Duration
 }
 
-// measure starts the dispatcher twice on the same data.
-func measure(ctx context.Context, o options, dir string, progress io.Writer) (result, error) {
-	r := result{channels: o.channels, machine: machine()}
-	s, err := startStep()
-	if err != nil {
-		return r, err
-	}
-	defer s.close()
-	if err := writeManifests(filepath.Join(dir, manifestsFile), o.channels, s.url); err != nil {
-		return r, err
-	}
-	for i := range r.starts {
+// variant is so many dispatchers, started twice on the same data.
+type variant struct {
+	replicas int
+	starts   [2]start
+	failover time.Duration // of several: from the death of one until every channel's event has come
+}
+
+// measureAll measures each number of dispatchers, on a broker of its own.
+func measureAll(ctx context.Context, o options, dir string, progress io.Writer) (result, error) {
+	r := result{backend: o.backend, channels: o.channels, machine: machine()}
+	for _, n := range o.replicas {
 		say := func(format string, v ...any) {
-			fmt.Fprintf(progress, "start %d of %d: %s\n", i+1, len(r.starts), fmt.Sprintf(format, v...))
+			fmt.Fprintf(progress, "%s, %d: %s\n", o.backend, n, fmt.Sprintf(format, v...))
 		}
-		m := &meter{options: o, dir: dir, step: s, say: say, round: i}
-		if err := m.run(ctx, &r.starts[i]); err != nil {
-			return r, fmt.Errorf("start %d: %w", i+1, err)
+		v, few, err := measure(ctx, o, n, filepath.Join(dir, fmt.Sprint(n)), say)
+		if err != nil {
+			return r, fmt.Errorf("%d on %s: %w", n, o.backend, err)
 		}
+		r.variants, r.few = append(r.variants, v), max(r.few, few)
 	}
 	return r, nil
+}
+
+// measure also tells how many connections to the broker a dispatcher with few
+// channels has.
+func measure(ctx context.Context, o options, replicas int, dir string, say func(string, ...any)) (v variant, few int, err error) {
+	v.replicas = replicas
+	b, err := startBroker(ctx, o.backend, dir)
+	if err != nil {
+		return v, 0, err
+	}
+	defer b.stop()
+	s, err := startStep()
+	if err != nil {
+		return v, 0, err
+	}
+	defer s.close()
+	if b.address != "" {
+		if few, err = connectionsOfFew(ctx, o, b, s, filepath.Join(dir, "few")); err != nil {
+			return v, 0, fmt.Errorf("with %d channels: %w", fewChannels, err)
+		}
+		say("%d connections with %d channels", few, fewChannels)
+	}
+	if err := writeManifests(filepath.Join(dir, manifestsFile), namespace, o.channels, s.url, b.config); err != nil {
+		return v, 0, err
+	}
+	for i := range v.starts {
+		m := &meter{
+			options: o, dir: dir, step: s, broker: b, round: i,
+			say: func(format string, a ...any) {
+				say("start %d of %d: %s", i+1, len(v.starts), fmt.Sprintf(format, a...))
+			},
+		}
+		if err := m.run(ctx, &v); err != nil {
+			return v, 0, fmt.Errorf("start %d: %w", i+1, err)
+		}
+	}
+	return v, few, nil
+}
+
+// connectionsOfFew starts a dispatcher whose channels are others than those that are
+// measured, in name and key.
+func connectionsOfFew(ctx context.Context, o options, b *broker, s *step, dir string) (int, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return 0, err
+	}
+	if err := writeManifests(filepath.Join(dir, manifestsFile), fewNamespace, fewChannels, s.url, b.config); err != nil {
+		return 0, err
+	}
+	c, _, err := startChild(ctx, o.dispatcher, dir, "data", fewChannels)
+	if err != nil {
+		return 0, err
+	}
+	defer c.kill()
+	if _, _, err := s.through(ctx, channelURLs(fewNamespace, fewChannels, c.base), "few"); err != nil {
+		return 0, err
+	}
+	n, err := c.connections(b.address)
+	if err != nil {
+		return 0, err
+	}
+	_, err = c.stop()
+	return n, err
 }
 
 // meter measures one start.
 type meter struct {
 	options
-	dir   string
-	step  *step
-	say   func(format string, v ...any)
-	round int
-	child *child
+	dir      string
+	step     *step
+	broker   *broker
+	say      func(format string, v ...any)
+	round    int
+	children []*child
 }
 
-func (m *meter) run(ctx context.Context, s *start) (err error) {
-	m.say("waiting until it is ready")
-	if m.child, s.ready, err = startChild(ctx, m.dispatcher, m.dir, m.channels); err != nil {
+func (m *meter) run(ctx context.Context, v *variant) (err error) {
+	s := &v.starts[m.round]
+	m.say("waiting until all are ready")
+	defer func() {
+		for _, c := range m.children {
+			c.kill()
+		}
+	}()
+	if s.ready, err = m.start(ctx, v.replicas); err != nil {
 		return err
 	}
-	defer m.child.kill()
 	m.say("ready after %v", s.ready.Round(time.Millisecond))
 	if err := m.idleCost(ctx, s); err != nil {
 		return err
@@ -85,111 +144,84 @@ func (m *meter) run(ctx context.Context, s *start) (err error) {
 		return err
 	}
 	m.say("one event to every channel")
-	if s.events, err = post(ctx, m.child.urls, fmt.Sprint("start", m.round)); err != nil {
+	if s.events, s.delivered, err = m.step.through(ctx, m.urls(), fmt.Sprint("start", m.round)); err != nil {
 		return err
 	}
-	if err := m.step.wait(ctx, (m.round+1)*m.channels); err != nil {
+	if err := m.usedCost(ctx, s); err != nil {
 		return err
 	}
-	if s.used, err = m.atRest(ctx); err != nil {
-		return err
-	}
-	if s.peak, err = process.Memory(m.child.pid(), process.Peak); err != nil {
-		return err
+	if v.replicas > 1 && m.round == len(v.starts)-1 {
+		if err := m.failover(ctx, v); err != nil {
+			return err
+		}
 	}
 	m.say("stopping")
-	s.stop, err = m.child.stop()
+	s.stop, err = m.stop()
 	return err
 }
 
-func (m *meter) idleCost(ctx context.Context, s *start) (err error) {
-	if s.idle, err = m.atRest(ctx); err != nil {
-		return err
+// start starts all dispatchers at once, and returns how long it took until the
+// last of them was ready.
+func (m *meter) start(ctx context.Context, n int) (time.Duration, error) {
+	type started struct {
+		c    *child
+		took time.Duration
+		err  error
 	}
-	m.say("%s resident; idle for %v", mebibytes(s.idle), m.idle)
-	if s.goroutines, err = m.goroutines(ctx); err != nil {
-		return err
+	all := make(chan started)
+	for i := range n {
+		go func() {
+			c, took, err := startChild(ctx, m.dispatcher, m.dir, fmt.Sprint("data", i), m.channels)
+			all <- started{c, took, err}
+		}()
 	}
-	before, err := process.CPU(m.child.pid())
-	if err != nil {
-		return err
-	}
-	began := time.Now()
-	if err := pause(ctx, m.idle); err != nil {
-		return err
-	}
-	after, err := process.CPU(m.child.pid())
-	s.cpu = float64(after-before) / float64(time.Since(began))
-	return err
-}
-
-// atRest is the resident memory once it does not change any more.
-func (m *meter) atRest(ctx context.Context) (int64, error) {
-	deadline := time.Now().Add(restLimit)
-	last, since := int64(0), time.Now()
-	for {
-		n, err := process.Memory(m.child.pid(), process.Resident)
-		if err != nil {
-			return 0, err
-		}
-		switch now := time.Now(); {
-		case abs(n-last) > int64(restShare*float64(last)):
-			last, since = n, now
-		case now.Sub(since) > m.rest, now.After(deadline):
-			return n, nil
-		}
-		if err := pause(ctx, time.Second/4); err != nil {
-			return 0, err
-		}
-	}
-}
-
-func abs(n int64) int64 { return max(n, -n) }
-
-// goroutines reads "goroutine profile: total 123".
-func (m *meter) goroutines(ctx context.Context) (int, error) {
-	body, err := m.child.get(ctx, "/debug/pprof/goroutine?debug=1")
-	if err != nil {
-		return 0, err
-	}
-	first, _, _ := strings.Cut(string(body), "\n")
-	n, err := strconv.Atoi(first[strings.LastIndexByte(first, ' ')+1:])
-	if err != nil {
-		return 0, fmt.Errorf("goroutines in %q: %w", first, errProfile)
-	}
-	return n, nil
-}
-
-// profile keeps profiles of the second start, if they are wanted.
-func (m *meter) profile(ctx context.Context) error {
-	if m.profiles == "" || m.round == 0 {
-		return nil
-	}
-	m.say("profiles to %s", m.profiles)
-	if err := os.MkdirAll(m.profiles, 0o755); err != nil {
-		return err
-	}
+	var last time.Duration
 	var errs []error
-	for name, path := range map[string]string{
-		"heap": "/debug/pprof/heap?gc=1", "goroutine": "/debug/pprof/goroutine",
-		"cpu": fmt.Sprintf("/debug/pprof/profile?seconds=%.0f", m.idle.Seconds()),
-	} {
-		body, err := m.child.get(ctx, path)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(m.profiles, name+".pprof"), body, 0o644)
+	for range n {
+		s := <-all
+		if errs = append(errs, s.err); s.err == nil {
+			m.children = append(m.children, s.c)
+			last = max(last, s.took)
 		}
-		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	return last, errors.Join(errs...)
 }
 
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+// urls of all channels.
+func (m *meter) urls() []string {
+	bases := make([]string, len(m.children))
+	for i, c := range m.children {
+		bases[i] = c.base
 	}
+	return channelURLs(namespace, m.channels, bases...)
+}
+
+// failover kills one of the dispatchers, and has the others take an event for every
+// channel at once.
+func (m *meter) failover(ctx context.Context, v *variant) (err error) {
+	m.say("killing one")
+	began := time.Now()
+	m.children[0].kill()
+	m.children = m.children[1:]
+	if _, _, err = m.step.through(ctx, m.urls(), "killed"); err != nil {
+		return err
+	}
+	v.failover = time.Since(began)
+	m.say("all is delivered from %v after its death", v.failover.Round(time.Millisecond))
+	return nil
+}
+
+func (m *meter) stop() (last time.Duration, err error) {
+	began := time.Now()
+	stopped := make(chan error)
+	for _, c := range m.children {
+		go func() {
+			_, err := c.stop()
+			stopped <- err
+		}()
+	}
+	for range m.children {
+		err = errors.Join(err, <-stopped)
+	}
+	return time.Since(began), err
 }

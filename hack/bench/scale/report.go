@@ -8,40 +8,97 @@ import (
 	"time"
 )
 
-// What 5,000 channels are to cost at most, at the first start and at a restart.
+// What 5,000 channels are to cost a dispatcher at most, at the first start and at a
+// restart.
 const (
-	goalReady  = 10 * time.Second
-	goalMemory = 400 << 20
-	goalCPU    = 0.05
+	goalReady    = 10 * time.Second
+	goalMemory   = 400 << 20
+	goalCPU      = 0.05
+	goalFailover = 10 * time.Second
 )
 
-// result of the whole measurement: of a start on a fresh folder, and of one on
-// what that left.
+// result of the whole measurement on one backend.
 type result struct {
+	backend  string
 	channels int
 	machine  string
-	starts   [2]start
+	few      int // connections to the broker with few channels
+	variants []variant
 }
 
-// row of the table. A goal is reached if both starts reach it.
+// row of the table, with a cell for each start of each variant. A goal is reached if all
+// of them reach it.
 type row struct {
 	what          string
-	first, second string
+	cells         []string
 	goal, reached string
 }
 
-func (r *result) rows() []row {
-	a, b := &r.starts[0], &r.starts[1]
-	return []row{
-		{"start until ready", seconds(a.ready), seconds(b.ready), "<= " + seconds(goalReady), yes(max(a.ready, b.ready) <= goalReady)},
-		{"memory at rest (RSS)", mebibytes(a.idle), mebibytes(b.idle), "<= " + mebibytes(goalMemory), yes(max(a.idle, b.idle) <= goalMemory)},
-		{"processor, idle", percent(a.cpu), percent(b.cpu), "< " + percent(goalCPU) + " of a core", yes(max(a.cpu, b.cpu) < goalCPU)},
-		{"memory after an event to every channel", mebibytes(a.used), mebibytes(b.used), "", ""},
-		{"memory, peak", mebibytes(a.peak), mebibytes(b.peak), "", ""},
-		{"goroutines", fmt.Sprint(a.goroutines), fmt.Sprint(b.goroutines), "", ""},
-		{"time to accept an event for every channel", seconds(a.events), seconds(b.events), "", ""},
-		{"stop on SIGTERM", seconds(a.stop), seconds(b.stop), "", ""},
+// each is a row of what is measured of every start. reached: nil if there is no goal.
+func (r *result) each(what, goal string, reached func(*start) bool, of func(*start) string) row {
+	x := row{what: what, goal: goal}
+	all := true
+	for i := range r.variants {
+		for j := range r.variants[i].starts {
+			s := &r.variants[i].starts[j]
+			x.cells = append(x.cells, of(s))
+			// To make topics takes Kafka its time, whoever asks for it.
+			ours := r.backend != onKafka || j > 0 || what != readyRow
+			all = all && (reached == nil || !ours || reached(s))
+		}
 	}
+	if reached != nil {
+		x.reached = yes(all)
+	}
+	return x
+}
+
+const readyRow = "start until ready"
+
+func (r *result) rows() []row {
+	rows := []row{
+		r.each(readyRow, r.readyGoal(), func(s *start) bool { return s.ready <= goalReady }, func(s *start) string { return seconds(s.ready) }),
+		r.each("memory at rest (RSS)", "<= "+mebibytes(goalMemory), func(s *start) bool { return s.idle <= goalMemory }, func(s *start) string { return mebibytes(s.idle) }),
+		r.each("processor, idle", "< "+percent(goalCPU)+" of a core", func(s *start) bool { return s.cpu < goalCPU }, func(s *start) string { return percent(s.cpu) }),
+	}
+	if r.backend != embedded {
+		rows = append(rows, r.each("TCP connections to the broker", fmt.Sprintf("those of %d channels (%d), or twice that", fewChannels, r.few),
+			func(s *start) bool { return s.connections > 0 && s.connections <= 2*r.few }, func(s *start) string { return fmt.Sprint(s.connections) }))
+	}
+	if x, any := r.failover(); any {
+		rows = append(rows, x)
+	}
+	return append(rows,
+		r.each("memory after an event to every channel", "", nil, func(s *start) string { return mebibytes(s.used) }),
+		r.each("memory, peak", "", nil, func(s *start) string { return mebibytes(s.peak) }),
+		r.each("goroutines", "", nil, func(s *start) string { return fmt.Sprint(s.goroutines) }),
+		r.each("time to accept an event for every channel", "", nil, func(s *start) string { return seconds(s.events) }),
+		r.each("time until all of them were delivered", "", nil, func(s *start) string { return seconds(s.delivered) }),
+		r.each("stop on SIGTERM", "", nil, func(s *start) string { return seconds(s.stop) }),
+	)
+}
+
+func (r *result) readyGoal() string {
+	if r.backend == onKafka {
+		return "<= " + seconds(goalReady) + ", a restart"
+	}
+	return "<= " + seconds(goalReady)
+}
+
+// failover is a row of the variants with several dispatchers, if there are any.
+func (r *result) failover() (x row, any bool) {
+	x = row{what: "from the death of one until every channel's next event was delivered", goal: "<= " + seconds(goalFailover)}
+	all := true
+	for _, v := range r.variants {
+		cell := ""
+		if v.replicas > 1 {
+			any, cell = true, seconds(v.failover)
+			all = all && v.failover <= goalFailover
+		}
+		x.cells = append(x.cells, "", cell)
+	}
+	x.reached = yes(all)
+	return x, any
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
@@ -55,8 +112,30 @@ func yes(reached bool) string {
 	return "no"
 }
 
+// columns are the heads of the cells.
+func (r *result) columns() (all []string) {
+	for _, v := range r.variants {
+		who := ""
+		switch {
+		case len(r.variants) > 1 && v.replicas == 1:
+			who = "one: "
+		case v.replicas > 1:
+			who = fmt.Sprintf("%d at once: ", v.replicas)
+		}
+		all = append(all, who+"first start", who+"restart")
+	}
+	return all
+}
+
 func (r *result) title() string {
-	return fmt.Sprintf("%d channels with a subscription each, one standalone process (%s)", r.channels, r.machine)
+	where := map[string]string{
+		embedded: "one standalone process", onNATS: "standalone processes on one external NATS server", onKafka: "standalone processes on one Kafka broker",
+	}
+	text := fmt.Sprintf("%d channels of %d Sequences of %d steps, %s (%s)", r.channels, r.channels/steps, steps, where[r.backend], r.machine)
+	if r.backend != embedded {
+		text += "; of several processes the dearest"
+	}
+	return text
 }
 
 // machine says what it was measured on.
@@ -68,9 +147,9 @@ func (r *result) text() string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "%s\n\n", r.title())
 	w := tabwriter.NewWriter(&s, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "\tfirst start\trestart\tgoal\treached")
+	fmt.Fprintf(w, "\t%s\tgoal\treached\n", strings.Join(r.columns(), "\t"))
 	for _, x := range r.rows() {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", x.what, x.first, x.second, x.goal, x.reached)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", x.what, strings.Join(x.cells, "\t"), x.goal, x.reached)
 	}
 	w.Flush()
 	return s.String()
@@ -78,12 +157,18 @@ func (r *result) text() string {
 
 func (r *result) markdown() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "%s:\n\n| | first start | restart | goal | reached |\n|---|---|---|---|---|\n", r.title())
+	head := r.columns()
+	fmt.Fprintf(&s, "%s:\n\n| | %s | goal | reached |\n|%s\n", r.title(), strings.Join(head, " | "), strings.Repeat("---|", len(head)+3))
 	for _, x := range r.rows() {
-		fmt.Fprintf(&s, "| %s | %s | %s | %s | %s |\n", x.what, x.first, x.second, x.goal, x.reached)
+		fmt.Fprintf(&s, "| %s | %s | %s | %s |\n", x.what, strings.Join(x.cells, " | "), x.goal, x.reached)
 	}
 	return s.String()
 }
 
-// sectionName is that of the report in a document.
-const sectionName = "scale"
+// section is the report's in a document.
+func (r *result) section() string {
+	if r.backend == embedded {
+		return "scale"
+	}
+	return "scale-" + r.backend
+}

@@ -16,24 +16,33 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestGoalsAreNotReachedBeyondTheirBounds(t *testing.T) {
 	t.Parallel()
-	reaches, misses := start{ready: goalReady, idle: goalMemory, cpu: goalCPU - 0.001}, start{ready: goalReady + 1, idle: goalMemory + 1, cpu: goalCPU}
-	for want, starts := range map[string][][2]start{
-		"yes": {{reaches, reaches}, {1: reaches}},
-		"no":  {{misses, reaches}, {reaches, misses}, {1: misses}},
+	reaches := start{ready: goalReady, idle: goalMemory, cpu: goalCPU - 0.001, connections: 20}
+	misses := start{ready: goalReady + 1, idle: goalMemory + 1, cpu: goalCPU, connections: 21}
+	for want, variants := range map[string][]variant{
+		"yes": {{replicas: 1, starts: [2]start{reaches, reaches}}, {replicas: 3, starts: [2]start{reaches, reaches}, failover: goalFailover}},
+		"no":  {{replicas: 1, starts: [2]start{reaches, reaches}}, {replicas: 3, starts: [2]start{reaches, misses}, failover: goalFailover + 1}},
 	} {
-		for _, of := range starts {
-			for _, r := range (&result{starts: of}).rows()[:3] {
-				if r.reached != want {
-					t.Errorf("%s %s, then %s: reached %q, want %q", r.what, r.first, r.second, r.reached, want)
-				}
+		for _, r := range (&result{backend: onNATS, few: 10, variants: variants}).rows()[:5] {
+			if r.reached != want {
+				t.Errorf("%s %s: reached %q, want %q", r.what, r.cells, r.reached, want)
 			}
+		}
+	}
+}
+
+func TestTheTimeInWhichKafkaMakesTopicsIsNotOurs(t *testing.T) {
+	t.Parallel()
+	starts := [2]start{{ready: 10 * goalReady}, {ready: goalReady}}
+	for backend, want := range map[string]string{onKafka: "yes", onNATS: "no", embedded: "no"} {
+		if r := (&result{backend: backend, variants: []variant{{replicas: 1, starts: starts}}}).rows()[0]; r.reached != want {
+			t.Errorf("%s: reached %q, want %q", backend, r.reached, want)
 		}
 	}
 }
 
 func TestFlagsDoNotTakeWhatMakesNoSense(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"-channels", "0"}, {"-idle", "10ms"}, {"extra"}, {"-unknown"}} {
+	for _, args := range [][]string{{"-channels", "0"}, {"-channels", "7"}, {"-backend", "x"}, {"-replicas", "3"}, {"-replicas", "x"}, {"-idle", "10ms"}, {"extra"}, {"-unknown"}} {
 		if _, err := parse(args, io.Discard); !errors.Is(err, errUsage) {
 			t.Errorf("%q: %v, want errUsage", args, err)
 		}
@@ -43,14 +52,16 @@ func TestFlagsDoNotTakeWhatMakesNoSense(t *testing.T) {
 // The real dispatcher, with few channels and little patience.
 func TestMeasureDoesNotLeaveAnythingOut(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds and starts a dispatcher twice")
+		t.Skip("builds and starts dispatchers")
 	}
 	path := filepath.Join(t.TempDir(), "report.md")
-	if err := os.WriteFile(path, []byte("<!-- scale:begin -->\n<!-- scale:end -->\n"), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte("<!-- scale-nats:begin -->\n<!-- scale-nats:end -->\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	var out, progress bytes.Buffer
-	err := run(t.Context(), []string{"-channels", "3", "-idle", "1s", "-rest", "1s", "-write", path}, &out, &progress)
+	err := run(t.Context(), []string{
+		"-backend", "nats", "-replicas", "1,2", "-channels", "10", "-idle", "1s", "-rest", "1s", "-write", path,
+	}, &out, &progress)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &progress)
 	}
@@ -59,7 +70,7 @@ func TestMeasureDoesNotLeaveAnythingOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, text := range []string{out.String(), string(md)} {
-		for _, want := range []string{"3 channels", "start until ready", "goroutines", "stop on SIGTERM"} {
+		for _, want := range []string{"10 channels", "start until ready", "goroutines", "from the death of one", "stop on SIGTERM", "2 at once: restart"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("no %q in\n%s", want, text)
 			}

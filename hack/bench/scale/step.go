@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -50,8 +51,26 @@ func (s *step) count() int {
 	return len(s.seen)
 }
 
+// through posts an event to each URL, and returns how long it took until all were
+// accepted, and until all had come.
+func (s *step) through(ctx context.Context, urls []string, prefix string) (accepted, delivered time.Duration, err error) {
+	before, began := s.count(), time.Now()
+	if accepted, err = post(ctx, urls, prefix); err != nil {
+		return 0, 0, err
+	}
+	if err := s.wait(ctx, before+len(urls)); err != nil {
+		return 0, 0, err
+	}
+	return accepted, time.Since(began), nil
+}
+
+// deliveryLimit is how long events may take before they are given up.
+const deliveryLimit = 5 * time.Minute
+
 // wait returns when n different events have come.
 func (s *step) wait(ctx context.Context, n int) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, deliveryLimit, errors.New("in vain"))
+	defer cancel()
 	for s.count() < n {
 		select {
 		case <-s.more:

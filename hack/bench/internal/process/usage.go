@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -68,6 +70,58 @@ func (c *Child) PeakRSS() (int64, error) {
 		return 0, fmt.Errorf("%s: %w", c.name, err)
 	}
 	return n, nil
+}
+
+// Connections counts the established TCP connections of a process to an IPv4 address.
+func Connections(pid int, to string) (n int, err error) {
+	address, err := netip.ParseAddrPort(to)
+	if err != nil {
+		return 0, fmt.Errorf("count connections: %w", err)
+	}
+	sockets, err := socketsOf(pid)
+	if err != nil {
+		return 0, fmt.Errorf("count connections: %w", err)
+	}
+	for _, name := range []string{"tcp", "tcp6"} {
+		table, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", pid, name))
+		if err != nil {
+			return 0, fmt.Errorf("count connections: %w", err)
+		}
+		n += countConnections(table, address, sockets)
+	}
+	return n, nil
+}
+
+// socketsOf are the inodes of a process's sockets.
+func socketsOf(pid int) (map[string]bool, error) {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	sockets := make(map[string]bool)
+	for _, f := range files {
+		to, err := os.Readlink(dir + "/" + f.Name())
+		if inode, is := strings.CutPrefix(to, "socket:["); err == nil && is {
+			sockets[strings.TrimSuffix(inode, "]")] = true
+		}
+	}
+	return sockets, nil
+}
+
+// countConnections reads the fields rem_address, st and inode of proc_net_tcp(5). An
+// address is in the machine's byte order: that of all that this runs on.
+func countConnections(table []byte, to netip.AddrPort, sockets map[string]bool) (n int) {
+	ip := to.Addr().As4()
+	remote := fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], to.Port())
+	const established = "01"
+	for line := range bytes.Lines(table) {
+		f := strings.Fields(string(line))
+		if len(f) > 9 && strings.HasSuffix(f[2], remote) && f[3] == established && sockets[f[9]] {
+			n++
+		}
+	}
+	return n
 }
 
 // parseCPU reads utime and stime, the 14th and 15th field of proc_pid_stat(5).

@@ -2,6 +2,7 @@ package process
 
 import (
 	"errors"
+	"net/netip"
 	"testing"
 	"time"
 )
@@ -45,5 +46,19 @@ func TestParseMemoryReadsTheFieldThatIsAskedFor(t *testing.T) {
 		if _, err := parseMemory(status, field); !errors.Is(err, errFormat) {
 			t.Errorf("%s: %v, want errFormat", field, err)
 		}
+	}
+}
+
+func TestConnectionsAreThoseOfTheProcessToTheAddress(t *testing.T) {
+	t.Parallel()
+	table := []byte("  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n" +
+		"   0: 0100007F:C350 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000        0 11 1\n" + // counts
+		"   1: 0000000000000000FFFF00000100007F:C351 0000000000000000FFFF00000100007F:1F90 01 0:0 00:0 0  1000        0 12 1\n" + // counts
+		"   2: 0100007F:C352 0100007F:1F90 06 00000000:00000000 00:00000000 00000000  1000        0 13 1\n" + // is closing
+		"   3: 0100007F:C353 0100007F:1F91 01 00000000:00000000 00:00000000 00000000  1000        0 14 1\n" + // elsewhere
+		"   4: 0100007F:C354 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000        0 15 1\n") // another's
+	of := map[string]bool{"11": true, "12": true, "13": true, "14": true}
+	if n := countConnections(table, netip.MustParseAddrPort("127.0.0.1:8080"), of); n != 2 {
+		t.Errorf("%d connections, want 2", n)
 	}
 }

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/sidestep-dev/sidestep/internal/kafkabroker"
+)
+
+// broker is what dispatchers keep their logs in.
+type broker struct {
+	address string // "": each has its own
+	config  string // of config-sidestep
+	stop    func()
+}
+
+// brokerPatience bounds the start of an empty broker.
+const brokerPatience = time.Minute
+
+// startBroker starts an empty one in a folder.
+func startBroker(ctx context.Context, kind, dir string) (*broker, error) {
+	dir = filepath.Join(dir, "broker")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	switch kind {
+	case onKafka:
+		b, err := kafkabroker.Start(ctx, kafkabroker.Options{Dir: dir})
+		if err != nil {
+			return nil, err
+		}
+		return &broker{
+			address: b.Address, stop: b.Kill,
+			config: fmt.Sprintf("  backend: kafka\n  kafka: |\n    brokers: [%q]\n", b.Address),
+		}, nil
+	case onNATS:
+		s, err := server.NewServer(&server.Options{
+			Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: dir, NoLog: true, NoSigs: true,
+		})
+		if err != nil {
+			return nil, err
+		}
+		s.Start()
+		stop := func() { s.Shutdown(); s.WaitForShutdown() }
+		if !s.ReadyForConnections(brokerPatience) {
+			stop()
+			return nil, errors.New("the NATS server does not start")
+		}
+		return &broker{
+			address: s.Addr().String(), stop: stop,
+			config: fmt.Sprintf("  backend: nats\n  nats: |\n    url: %s\n", s.ClientURL()),
+		}, nil
+	default:
+		return &broker{config: "  backend: embedded\n", stop: func() {}}, nil
+	}
+}

@@ -15,10 +15,10 @@ MODULES := hack/bench hack/conformance hack/s3
 CLUSTER := hack/k8s/knative hack/k8s/tools hack/k8s/tools/coredns hack/k8s/certmanager hack/rekt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run build test simulate test-cluster e2e test-long lint lint-cluster fuzz bench-hop bench-colocate bench-load bench-scale bench-payload bench-backend bench-swap bench-failover bench generate clean
+.PHONY: help demo run build test simulate test-cluster e2e test-long lint lint-cluster fuzz bench-hop bench-colocate bench-load bench-scale bench-scale-brokers bench-payload bench-backend bench-swap bench-failover bench generate clean
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
 
 demo: ## send real events through the sample flows, print their ways, exit
 	@$(GO) run ./hack/demo
@@ -82,6 +82,10 @@ bench-load: ## compare chains in pods under load, also behind slow links (as roo
 
 bench-scale: ## measure 5,000 channels in one process (about 5 minutes); writes docs/perf.md
 	$(GO) -C hack/bench run ./scale -write $(CURDIR)/docs/perf.md
+
+bench-scale-brokers: ## measure 5,000 channels in one process, and in three that share them, on NATS and on Kafka (about 25 minutes); writes docs/perf.md
+	$(GO) -C hack/bench run ./scale -backend nats -replicas 1,3 -write $(CURDIR)/docs/perf.md
+	$(GO) -C hack/bench run ./scale -backend kafka -replicas 1,3 -write $(CURDIR)/docs/perf.md
 
 bench-payload: ## compare how payloads up to 512 MiB travel (about 15 minutes); writes docs/perf.md
 	$(GO) -C hack/bench run ./payload -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md

@@ -1,7 +1,7 @@
 // Package brokertest gives tests a NATS server in a process of its own, or three of
 // them that are a cluster, to be killed, and connections that can be cut or slow.
 //
-//	test --TCP--> [ Proxy: Cut, Mend ] --TCP--> [ Broker: a child; Kill, Restart ] --> folder
+//	test --TCP--> [ Proxy: Cut, Mend, Poison ] --TCP--> [ Broker: a child; Kill, Restart ] --> folder
 //
 // The child is the test binary itself: TestMain begins with
 //

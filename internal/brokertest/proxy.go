@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
@@ -103,7 +102,7 @@ func (p *Proxy) Mend() {
 
 // Poison adds one of toxiproxy's toxics in both directions, to connections that are
 // and that will be, until Clear: "latency" {latency, jitter: ms}, "bandwidth" {rate:
-// kB/s}, "slicer" {average_size, delay: µs}, "timeout" {timeout: ms} (nothing passes any
+// kB/s}, "slicer" {average_size, delay: µs, in pieces}, "timeout" {timeout: ms} (nothing passes any
 // more, and then the connection is closed), "reset_peer" {timeout: ms} (as soon as
 // something is to pass it is reset).
 func (p *Proxy) Poison(kind string, attributes map[string]int64) {
@@ -128,10 +127,23 @@ func (p *Proxy) Clear() {
 	}
 }
 
-// Slow has every piece of so many bytes, in either direction, wait for so long
-// before the next is passed on.
-func (p *Proxy) Slow(delay time.Duration, piece int) {
-	p.Poison("slicer", map[string]int64{"average_size": int64(piece), "delay": delay.Microseconds()})
+// Trouble is what a connection may go through.
+type Trouble struct {
+	Kind       string
+	Attributes map[string]int64
+	// Breaks connections, rather than slow them.
+	Breaks bool
+}
+
+// Troubles are of each kind one.
+func Troubles() []Trouble {
+	return []Trouble{
+		{Kind: "latency", Attributes: map[string]int64{"latency": 40, "jitter": 20}},
+		{Kind: "bandwidth", Attributes: map[string]int64{"rate": 20}},
+		{Kind: "slicer", Attributes: map[string]int64{"average_size": 100, "delay": 3000}},
+		{Kind: "reset_peer", Attributes: map[string]int64{"timeout": 0}, Breaks: true},
+		{Kind: "timeout", Attributes: map[string]int64{"timeout": 300}, Breaks: true},
+	}
 }
 
 // ProxyRuns have goleak pass over toxiproxy's goroutines: those of a connection that was

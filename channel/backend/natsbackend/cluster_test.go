@@ -24,12 +24,13 @@ func replicated(addresses []string) Config {
 func TestALostNodeLosesNoRecord(t *testing.T) {
 	t.Parallel()
 	c := brokertest.StartCluster(t)
-	var loads []*load
+	var loads []*backendtest.Load
+	var backends []*Backend
 	for _, ordered := range []bool{false, true} {
 		config := replicated(c.Addresses())
 		config.RequestTimeout = 3 * time.Second // a publish that waits for a dead node takes as long
 		b := connectTo(t, config)
-		loads = append(loads, startLoad(t, b, ordered))
+		loads, backends = append(loads, backendtest.StartLoad(t, b, ordered)), append(backends, b)
 	}
 	nodes := c[:1]
 	if os.Getenv("SIDESTEP_LONG") != "" {
@@ -40,12 +41,12 @@ func TestALostNodeLosesNoRecord(t *testing.T) {
 		node.Kill()
 		goesOn(t, loads, 20)
 		node.Restart(t)
-		for _, l := range loads {
-			inSync(t, l.b, l.log)
+		for i, l := range loads {
+			inSync(t, backends[i], l.Log)
 		}
 	}
 	for _, l := range loads {
-		l.finish(t)
+		l.Finish(t)
 	}
 }
 

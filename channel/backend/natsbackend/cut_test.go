@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/channel/backend/backendtest"
 	"github.com/sidestep-dev/sidestep/internal/brokertest"
 )
 
@@ -169,11 +170,11 @@ func checkOrder(t *testing.T, handled map[string]int, d *backend.Delivery) {
 func TestASlowAndBrokenConnectionLosesNoRecord(t *testing.T) {
 	t.Parallel()
 	c := brokertest.Start(t)
-	var loads []*load
+	var loads []*backendtest.Load
 	var proxies []*brokertest.Proxy
 	for _, ordered := range []bool{false, true} {
 		b, p := cuttable(t, c)
-		loads, proxies = append(loads, startLoad(t, b, ordered)), append(proxies, p)
+		loads, proxies = append(loads, backendtest.StartLoad(t, b, ordered)), append(proxies, p)
 	}
 	each := func(do func(*brokertest.Proxy)) {
 		for _, p := range proxies {
@@ -183,7 +184,7 @@ func TestASlowAndBrokenConnectionLosesNoRecord(t *testing.T) {
 	for range 2 {
 		goesOn(t, loads, 20)
 		// Records, acks and confirmations arrive in pieces.
-		each(func(p *brokertest.Proxy) { p.Slow(3*time.Millisecond, 100) })
+		each(func(p *brokertest.Proxy) { p.Poison("slicer", map[string]int64{"average_size": 100, "delay": 3000}) })
 		goesOn(t, loads, 10)
 		each((*brokertest.Proxy).Cut)
 		time.Sleep(50 * time.Millisecond) // long enough for attempts that fail
@@ -192,6 +193,45 @@ func TestASlowAndBrokenConnectionLosesNoRecord(t *testing.T) {
 		each((*brokertest.Proxy).Clear)
 	}
 	for _, l := range loads {
-		l.finish(t)
+		l.Finish(t)
+	}
+}
+
+// goesOn waits until so many more records of each load went through.
+func goesOn(t *testing.T, loads []*backendtest.Load, more int) {
+	t.Helper()
+	for _, l := range loads {
+		l.GoesOn(t, more)
+	}
+}
+
+// Whatever a connection goes through: nothing is lost, the order is kept, and all
+// goes on afterwards.
+func TestATroubledConnectionLosesNoRecord(t *testing.T) {
+	t.Parallel()
+	c := brokertest.Start(t)
+	for _, ordered := range []bool{false, true} {
+		t.Run(fmt.Sprint("ordered ", ordered), func(t *testing.T) {
+			t.Parallel()
+			b, p := cuttable(t, c)
+			l := backendtest.StartLoad(t, b, ordered)
+			for _, trouble := range brokertest.Troubles() {
+				l.GoesOn(t, 20)
+				p.Poison(trouble.Kind, trouble.Attributes)
+				if trouble.Breaks {
+					eventually(t, trouble.Kind, func() error {
+						if b.nc.IsConnected() {
+							return errors.New("still connected")
+						}
+						return nil
+					})
+				} else {
+					l.GoesOn(t, 10)
+				}
+				p.Clear()
+				l.GoesOn(t, 10)
+			}
+			l.Finish(t)
+		})
 	}
 }

@@ -29,26 +29,29 @@ func (b *Backend) EnsureLog(ctx context.Context, l backend.Log) (backend.Incarna
 // ensureLog makes the log unless it is there. unsure: we may have begun to make it
 // ourselves, and not know how far we came.
 func (b *Backend) ensureLog(ctx context.Context, l backend.Log, unsure bool) (backend.Incarnation, error) {
-	e, err := b.catalog.read(ctx, l.Name)
-	if err != nil {
-		return "", err
-	}
-	if e.State == live && unsure {
-		return e.Incarnation, b.shards[e.shard].add(ctx, e.subject)
-	}
-	if e.State == live || e.State == sealed {
-		return e.Incarnation, nil
-	}
-	if e.State == deleting { // by somebody who died at it
-		if e, err = b.finishDelete(ctx, e); err != nil {
-			return "", err
+	e, made, err := b.ensureEntry(ctx, l)
+	switch {
+	case err != nil:
+	case e.State == deleting: // by somebody who died at it
+		if _, err = b.finishDelete(ctx, e); err == nil {
+			err = errConflict
 		}
+	case made, unsure && e.State == live:
+		err = b.shards[e.shard].add(ctx, e.subject)
+	}
+	return e.Incarnation, err
+}
+
+// ensureEntry has the log be in the catalog, unless it is being deleted.
+func (b *Backend) ensureEntry(ctx context.Context, l backend.Log) (e entry, made bool, err error) {
+	b.entries.enter()
+	defer b.entries.leave()
+	if e, err = b.catalog.read(ctx, l.Name); err != nil || e.State != deleted {
+		return e, false, err
 	}
 	e.Incarnation, e.Ordered, e.State = newIncarnation(), l.Ordered, live
-	if e, err = b.catalog.write(ctx, e); err != nil {
-		return "", err
-	}
-	return e.Incarnation, b.shards[e.shard].add(ctx, e.subject)
+	e, err = b.catalog.write(ctx, e)
+	return e, true, err
 }
 
 // DeleteLog implements backend.Admin.

@@ -21,6 +21,8 @@ type Backend struct {
 	catalog   *catalog
 	publisher *publisher
 	shards    [shardCount]shard
+	entries   crowd         // logs that are being written to the catalog
+	gather    time.Duration // gatherLimit
 	limits    backend.Limits
 	holder    []byte // names this connection in leases
 
@@ -72,6 +74,7 @@ func Connect(ctx context.Context, c Config) (*Backend, error) {
 		unanchored: make(chan *shard, shardCount),
 		members:    make(map[*nats.Subscription]*member),
 		holder:     []byte(newIncarnation()),
+		gather:     gatherLimit,
 	}
 	b.names.prefix = b.config.Prefix
 	b.ctx, b.stop = context.WithCancelCause(context.Background())

@@ -82,6 +82,7 @@ func (s *shard) change(ctx context.Context, c *change) error {
 // work makes changes until none are left.
 func (s *shard) work() {
 	for {
+		s.b.entries.wait(s.b.ctx, s.b.gather)
 		s.mu.Lock()
 		batch := s.queue
 		s.queue = nil

@@ -40,3 +40,38 @@ func TestManyLogsAreMadeAtOnceAtASlowBroker(t *testing.T) {
 		ackAll(t, sub, receive(t, sub))
 	}
 }
+
+// Each change of what a stream takes costs the server more the more it takes: logs that
+// are made at once have it done once, or nearly.
+func TestLogsThatAreMadeAtOnceChangeEachStreamOnce(t *testing.T) {
+	t.Parallel()
+	const logs = 1000
+	url := "nats://" + brokertest.Start(t).Address
+	b := connectTo(t, Config{URL: url})
+	b.gather = patience
+	advisories, err := b.nc.SubscribeSync("$JS.EVENT.ADVISORY.STREAM.*.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var making errgroup.Group
+	for i := range logs {
+		making.Go(func() error {
+			_, err := b.EnsureLog(t.Context(), backend.Log{Name: fmt.Sprint("test/", i)})
+			return err
+		})
+	}
+	if err := making.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.nc.FlushWithContext(ctxOf(t)); err != nil {
+		t.Fatal(err)
+	}
+	changes, _, err := advisories.Pending()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Not all begin before the first is done.
+	if changes < shardCount || changes > shardCount*3/2 {
+		t.Errorf("%d streams were made or changed %d times for %d logs", shardCount, changes, logs)
+	}
+}

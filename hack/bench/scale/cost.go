@@ -123,9 +123,9 @@ func (c *child) goroutines(ctx context.Context) (int, error) {
 // connections counts those to a TCP address.
 func (c *child) connections(to string) (int, error) { return process.Connections(c.pid(), to) }
 
-// profile keeps profiles of the first dispatcher's second start, if they are wanted.
+// profile keeps profiles of the first dispatcher, if they are wanted.
 func (m *meter) profile(ctx context.Context) error {
-	if m.profiles == "" || m.round == 0 {
+	if m.profiles == "" {
 		return nil
 	}
 	m.say("profiles to %s", m.profiles)
@@ -139,7 +139,7 @@ func (m *meter) profile(ctx context.Context) error {
 	} {
 		body, err := m.children[0].get(ctx, path)
 		if err == nil {
-			name = fmt.Sprintf("%s-%d-%s.pprof", m.backend, len(m.children), name)
+			name = fmt.Sprintf("%s-%d-start%d-%s.pprof", m.backend, len(m.children), m.round+1, name)
 			err = os.WriteFile(filepath.Join(m.profiles, name), body, 0o644)
 		}
 		errs = append(errs, err)

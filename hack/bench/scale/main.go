@@ -61,7 +61,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.IntVar(&o.channels, "channels", 5000, "`NUMBER` of channels, five of each Sequence")
 	f.StringVar(&o.dispatcher, "dispatcher", "", "`PATH` of a dispatcher (default: it is built)")
 	f.StringVar(&o.write, "write", "", "also write the table to this Markdown `FILE`, between its markers")
-	f.StringVar(&o.profiles, "profiles", "", "`FOLDER` for heap, goroutine and CPU profiles of the second start")
+	f.StringVar(&o.profiles, "profiles", "", "`FOLDER` for heap, goroutine and CPU profiles at rest")
 	f.DurationVar(&o.idle, "idle", 30*time.Second, "`DURATION` over which idle processor time is measured")
 	f.DurationVar(&o.rest, "rest", 15*time.Second, "`DURATION` for which memory must not change, to be at rest")
 	if err := f.Parse(args); err != nil {

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/sidestep-dev/sidestep/hack/bench/internal/process"
 )
 
 const manifestsFile = "channels.yaml"
@@ -18,6 +20,7 @@ const fewChannels = 50
 // start of dispatchers, measured until they have stopped; of several the most.
 type start struct {
 	ready       time.Duration
+	spent       time.Duration // processor time until then
 	goroutines  int
 	idle        int64   // resident bytes with nothing done yet
 	cpu         float64 // of one core, while idle
@@ -33,7 +36,9 @@ type start struct {
 type variant struct {
 	replicas int
 	starts   [2]start
-	failover time.Duration // of several: from the death of one until every channel's event has come
+	// Of several: from the death of one until every channel's next event has come, and
+	// until all of these were accepted.
+	failover, accepted time.Duration
 }
 
 // measureAll measures each number of dispatchers, on a broker of its own.
@@ -137,6 +142,13 @@ func (m *meter) run(ctx context.Context, v *variant) (err error) {
 		return err
 	}
 	m.say("ready after %v", s.ready.Round(time.Millisecond))
+	for _, c := range m.children {
+		spent, err := process.CPU(c.pid())
+		if err != nil {
+			return err
+		}
+		s.spent = max(s.spent, spent)
+	}
 	if err := m.idleCost(ctx, s); err != nil {
 		return err
 	}
@@ -198,15 +210,16 @@ func (m *meter) urls() []string {
 
 // failover kills one of the dispatchers, and has the others take an event for every
 // channel at once.
-func (m *meter) failover(ctx context.Context, v *variant) (err error) {
+func (m *meter) failover(ctx context.Context, v *variant) error {
 	m.say("killing one")
 	began := time.Now()
 	m.children[0].kill()
 	m.children = m.children[1:]
-	if _, _, err = m.step.through(ctx, m.urls(), "killed"); err != nil {
+	accepted, _, err := m.step.through(ctx, m.urls(), "killed")
+	if err != nil {
 		return err
 	}
-	v.failover = time.Since(began)
+	v.accepted, v.failover = accepted, time.Since(began)
 	m.say("all is delivered from %v after its death", v.failover.Round(time.Millisecond))
 	return nil
 }

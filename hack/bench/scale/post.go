@@ -11,7 +11,7 @@ import (
 )
 
 // posters send at once.
-const posters = 16
+const posters = 64
 
 // post sends an event to each URL, and returns how long it took until all were
 // accepted.

@@ -20,6 +20,7 @@ import (
 	"github.com/sidestep-dev/sidestep/channel/backend"
 	"github.com/sidestep-dev/sidestep/channel/backend/swapbackend"
 	"github.com/sidestep-dev/sidestep/internal/broker"
+	"github.com/sidestep-dev/sidestep/internal/telemetry"
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
 )
 
@@ -55,7 +56,6 @@ type brokers struct {
 	homes          atomic.Pointer[broker.Homes]
 	opening        sync.Mutex    // held while backends are opened or closed
 	wake           chan struct{} // one place
-	moving         atomic.Int64
 	unreachable    atomic.Bool
 	// pinned: a backend's server has payloads too; it stays open.
 	pinned atomic.Bool
@@ -213,7 +213,6 @@ type move struct {
 // there are any.
 func (b *brokers) round(ctx context.Context) bool {
 	moves := b.moves()
-	b.moving.Store(int64(len(moves)))
 	if len(moves) == 0 {
 		b.closeUnused(ctx)
 		return false
@@ -305,16 +304,5 @@ func (b *brokers) closeUnused(ctx context.Context) {
 
 // gauges registers what is read when asked for.
 func (b *brokers) gauges(reg prometheus.Registerer) {
-	gauge := func(name, help string, value func() float64) {
-		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
-	}
-	gauge("sidestep_logs_moving", "Logs on their way from one backend to another.",
-		func() float64 { return float64(b.moving.Load()) })
-	gauge("sidestep_backend_unreachable", "1 while a backend that the configuration names cannot be used, and all stays where it is.",
-		func() float64 {
-			if b.unreachable.Load() {
-				return 1
-			}
-			return 0
-		})
+	telemetry.Backends(reg, b.swap.Moving, b.unreachable.Load)
 }

@@ -24,6 +24,7 @@ import (
 	brokers "github.com/sidestep-dev/sidestep/internal/broker"
 	"github.com/sidestep-dev/sidestep/internal/claims"
 	"github.com/sidestep-dev/sidestep/internal/rollcall"
+	"github.com/sidestep-dev/sidestep/internal/telemetry"
 	"github.com/sidestep-dev/sidestep/kube/broker"
 )
 
@@ -205,11 +206,13 @@ func (s *stocks) note(id string, err error) {
 // Backends implements rollcall.Stocks.
 func (s *stocks) Backends() map[string]string {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	all := make(map[string]string, len(s.state.Backends))
 	for id := range s.state.Backends {
 		all[id] = s.failed[id]
-		if all[id] == "" && s.pool.Swap.Member(id) == nil {
+	}
+	s.mu.Unlock() // whoever holds the backends' lock may be about to ask for the state
+	for id, why := range all {
+		if why == "" && s.pool.Swap.Member(id) == nil {
 			all[id] = "it is being opened"
 		}
 	}
@@ -227,14 +230,11 @@ func (s *stocks) Place(log string) (rollcall.Place, bool) {
 
 // gauges registers what is read when asked for.
 func (s *stocks) gauges(reg prometheus.Registerer) {
-	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "sidestep_backend_unreachable",
-		Help: "1 while a backend that the configuration names cannot be used, and all stays where it is.",
-	}, func() float64 {
+	telemetry.Backends(reg, s.pool.Swap.Moving, func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return float64(min(len(s.failed), 1))
-	}))
+		return len(s.failed) > 0
+	})
 }
 
 // payloads are what the engine keeps payloads with; base is where links are served.

@@ -147,6 +147,23 @@ func (b *Backend) place(log string) Place {
 	return Place{Home: b.home(log)}
 }
 
+// Moving is how many logs are on their way from one member to another, or have yet to
+// set out.
+func (b *Backend) Moving() (n int) {
+	b.mu.RLock()
+	places := make(map[string]Place, len(b.places))
+	for log, p := range b.places {
+		places[log] = p.place
+	}
+	b.mu.RUnlock()
+	for log, p := range places {
+		if p.named && (p.Moving() || p.Home != b.home(log)) {
+			n++
+		}
+	}
+	return n
+}
+
 // hold returns where a log is, for one who is to publish by it and to let go then.
 // Joined waits for that: who took too long could publish to a log that has come back meanwhile
 // to where it was, in front of what is elsewhere.

@@ -207,3 +207,33 @@ func TestRoomIsThatOfTheLogsHome(t *testing.T) {
 	homes["elsewhere/log"] = "missing"
 	must(b.Room("elsewhere/log"))
 }
+
+func TestLogsAreMovingUntilTheyAreAtHomeAlone(t *testing.T) {
+	store, home := membackend.NewStore(membackend.Options{}), "a"
+	b := swapbackend.New(swapbackend.Config{Home: func(string) string { return home }})
+	t.Cleanup(func() { _ = b.Close(context.Background()) })
+	for _, name := range []string{"a", "b"} {
+		if err := b.Add(name, store.Connect()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(n int, p swapbackend.Place) {
+		t.Helper()
+		if err := b.Set("ns/log", p); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.Moving(); got != n {
+			t.Errorf("%d move, want %d: it is at %+v and its home is %s", got, n, p, home)
+		}
+	}
+	want(0, swapbackend.Place{Home: "a"})
+	home = "b"
+	want(1, swapbackend.Place{Home: "a"})
+	want(1, swapbackend.Place{Home: "a", Next: "b"})
+	want(1, swapbackend.Place{Home: "b", Former: []string{"a"}})
+	want(0, swapbackend.Place{Home: "b"})
+	b.Leave("ns/log")
+	if got := b.Moving(); got != 0 {
+		t.Errorf("%d move, of none", got)
+	}
+}

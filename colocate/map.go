@@ -13,6 +13,9 @@ import (
 type Map struct {
 	Services []Service
 	Pods     []Pod
+	// Zone is where this process runs, "" if that is not known. Pods of it are
+	// preferred while they have room.
+	Zone string
 }
 
 // Service is a Service whose pods have a sidecar, unless it opted out.

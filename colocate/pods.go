@@ -144,6 +144,7 @@ func (p *Pods) SetMap(m *Map) error {
 		return errors.New("map of pods: closed")
 	}
 	p.mapped = m
+	p.balancer.SetZone(m.Zone)
 	p.keepPods()
 	p.publish()
 	return nil

@@ -64,7 +64,7 @@ func runCluster(ctx context.Context, args []string, _, stderr io.Writer) error {
 	var service string
 	f, finish := newFlags("run", "Delivers the events of all SidestepChannels, together with its like, until SIGTERM.", stderr)
 	f.StringVar(&c.Namespace, "namespace", "knative-eventing", "`NAMESPACE` of the installation")
-	f.StringVar(&c.Pod, "pod", os.Getenv("HOSTNAME"), "`NAME` of the pod, by which its next container takes over from the last one at once")
+	f.StringVar(&c.Pod, "pod", os.Getenv("HOSTNAME"), "`NAME` of the pod that this is: its next container takes over from the last one at once, and chains run in pods of its zone, while they have room")
 	f.StringVar(&service, "service", "sidestep-dispatcher", "`NAME` of the dispatchers' Service")
 	f.StringVar(&c.TLSSecret, "tls-secret", "sidestep-dispatcher-server-tls", "`NAME` of the Secret with the certificate")
 	f.StringVar(&c.KeyFile, "key-file", "/etc/sidestep/signing/key", "`FILE` with the key that signs internal headers")

@@ -187,3 +187,11 @@ func TestProcessEndsWithTheStatus(t *testing.T) {
 		}
 	}
 }
+
+func TestAZoneIsGivenWithAFlag(t *testing.T) {
+	t.Parallel()
+	c, err := standaloneFlags([]string{"-f", "x.yaml", "--zone", "west"}, os.Stderr)
+	if err != nil || c.Zone != "west" {
+		t.Errorf("got %q, %v", c.Zone, err)
+	}
+}

@@ -57,6 +57,7 @@ func standaloneFlags(args []string, stderr io.Writer) (standalone.Config, error)
 		"`FILE` of a key for processes that run the same files on one external broker, each with its own --data; made if it is absent")
 	flags.DurationVar(&c.Drain, "drain", 30*time.Second, "how long what is in flight may take when told to stop")
 	flags.StringVar(&c.SlipKey, "slip-key", "", "`FILE` of the Ed25519 key that signs slips, made if it is absent")
+	flags.StringVar(&c.Zone, "zone", "", "`NAME` of the zone that this is in; chains run in LocalPods of it, while they have room")
 	output := flags.String("output", "text", "`FORMAT` of the addresses that are printed: text or json")
 	level := flags.String("log-level", "info", "least `LEVEL` that is logged: debug, info, warn or error")
 	if err := flags.Parse(args); err != nil {

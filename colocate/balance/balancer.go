@@ -14,7 +14,7 @@ type Config struct {
 	// SetPolicy.
 	Policy Policy
 	// Zone is where this process runs; replicas in it are preferred. Empty: no
-	// zone is.
+	// zone is. See SetZone.
 	Zone string
 	// Outlier says when a replica that fails is left out, and for how long.
 	Outlier Outlier
@@ -79,6 +79,7 @@ type Balancer struct {
 	cfg    Config
 	epoch  time.Time
 	policy atomic.Uint32
+	zone   atomic.Pointer[string]
 
 	mu   sync.Mutex
 	pods map[string]*pod // by id, for as long as a set has them
@@ -92,6 +93,7 @@ func New(c Config) (*Balancer, error) {
 	c.setDefaults()
 	b := &Balancer{cfg: c, epoch: c.Now(), pods: map[string]*pod{}}
 	b.policy.Store(uint32(c.Policy))
+	b.zone.Store(&c.Zone)
 	return b, nil
 }
 
@@ -104,6 +106,9 @@ func (b *Balancer) SetPolicy(p Policy) error {
 	b.policy.Store(uint32(p))
 	return nil
 }
+
+// SetZone says where this process runs. A set goes by it from its next Update on.
+func (b *Balancer) SetZone(zone string) { b.zone.Store(&zone) }
 
 // now is the time since the Balancer was made. All times in this package are
 // such, as they fit into an atomic.

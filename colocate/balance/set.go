@@ -60,7 +60,7 @@ func (b *Balancer) NewSet(replicas ...Replica) *Set {
 func (s *Set) Update(replicas []Replica) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.state.Load()
+	old, zone := s.state.Load(), *s.b.zone.Load()
 	var all, near []candidate
 	seen := make(map[string]bool, len(replicas))
 	for _, r := range replicas {
@@ -74,7 +74,7 @@ func (s *Set) Update(replicas []Replica) {
 		}
 		c.names.Store(&r.Steps)
 		all = append(all, c)
-		if r.Zone != "" && r.Zone == s.b.cfg.Zone {
+		if r.Zone != "" && r.Zone == zone {
 			near = append(near, c)
 		}
 	}

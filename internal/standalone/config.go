@@ -29,6 +29,8 @@ type Config struct {
 	// SlipKey is the file of the Ed25519 key that signs slips, made if it is
 	// absent; "" for none.
 	SlipKey string
+	// Zone is where the process runs: LocalPods of it are preferred. "": none is.
+	Zone string
 	// Stdout gets the addresses, once they are ready.
 	Stdout io.Writer
 	Logger *slog.Logger

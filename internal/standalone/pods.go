@@ -30,12 +30,12 @@ func (p *process) checkPods(set *manifest.Set) error {
 
 // usePods has chains run in the pods of a set from now on, chosen by its policy.
 func (p *process) usePods(set *manifest.Set) error {
-	return errors.Join(p.replica.SetPods(podMap(set)), p.replica.SetRouting(set.Config.Dispatch.Routing))
+	return errors.Join(p.replica.SetPods(podMap(set, p.Zone)), p.replica.SetRouting(set.Config.Dispatch.Routing))
 }
 
-// podMap is what the files say of pods.
-func podMap(set *manifest.Set) *colocate.Map {
-	m := new(colocate.Map)
+// podMap is what the files say of pods, for a process in a zone.
+func podMap(set *manifest.Set, zone string) *colocate.Map {
+	m := &colocate.Map{Zone: zone}
 	services := set.ColocatedServices()
 	for _, l := range set.LocalPods() {
 		pod := colocate.Pod{

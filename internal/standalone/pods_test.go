@@ -18,6 +18,7 @@ import (
 
 	"github.com/sidestep-dev/sidestep/colocate/sidecar"
 	"github.com/sidestep-dev/sidestep/internal/slipkey"
+	"github.com/sidestep-dev/sidestep/sequence/manifest"
 )
 
 // sidecarOf starts a sidecar that may call steps, and trusts the key in a file.
@@ -146,6 +147,24 @@ data:
 	eventually(t, "the records to be settled", func() bool { return r.metric(`sidestep_records_in_flight 0`) })
 	if _, after := r.get("/metrics"); seriesOf(after, colocated) != seriesOf(before, colocated) {
 		t.Errorf("a chain ran in the pod of a Service that opted out: %s, was %s", seriesOf(after, colocated), seriesOf(before, colocated))
+	}
+}
+
+func TestZonesAreThoseOfTheFlagAndOfTheFiles(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	a := s.step("a")
+	pod := func(name, zone string) string {
+		return localPodYAML(t, name, "http://127.0.0.1:1", map[string]string{"a": a}) + zone
+	}
+	s.write("a.yaml", sequenceYAML("seq", "Colocated", a)+serviceYAML("a", a, "true")+pod("one", "  zone: west\n")+pod("two", ""))
+	set, err := manifest.Load([]string{s.dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := podMap(set, "east")
+	if m.Zone != "east" || len(m.Pods) != 2 || m.Pods[0].Zone != "west" || m.Pods[1].Zone != "" {
+		t.Errorf("got %+v", m)
 	}
 }
 

@@ -131,7 +131,7 @@ func TestWhatIsInjectedIsFound(t *testing.T) {
 			TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: "n", Name: "pics-0", UID: "uid"},
 		}},
 	}
-	f := pods.Find(pods.Objects{Services: []*corev1.Service{s}, Slices: []*discoveryv1.EndpointSlice{slice}, Pods: []*corev1.Pod{p}}, "")
+	f := pods.Find(pods.Objects{Services: []*corev1.Service{s}, Slices: []*discoveryv1.EndpointSlice{slice}, Pods: []*corev1.Pod{p}}, "", "")
 	if len(f.Map.Pods) != 1 || f.Map.Pods[0].Sidecar != "http://10.0.0.7:9300" || f.Refusals != nil {
 		t.Errorf("found %+v, refused %v", f.Map, f.Refusals)
 	}

@@ -73,7 +73,7 @@ func TestPodsAreFoundByWhatKubernetesMakesOfServices(t *testing.T) {
 		t.Fatal(err)
 	}
 	var last atomic.Pointer[pods.Found]
-	watcher := &pods.Watcher{Cache: c, Logger: w.logger, Apply: func(f *pods.Found) error {
+	watcher := &pods.Watcher{Cache: c, Self: w.namespace + "/pics-0", Logger: w.logger, Apply: func(f *pods.Found) error {
 		last.Store(f)
 		return f.Map.Validate()
 	}}
@@ -99,6 +99,9 @@ func TestPodsAreFoundByWhatKubernetesMakesOfServices(t *testing.T) {
 	w.service("caption", 9102)
 	p := w.ready("pics-0", w.node("west"), "10.9.0.7")
 	await(t, "both to be found", found("resize:80 in west at http://10.9.0.7:9300 9101", "caption:80 in west at http://10.9.0.7:9300 9102"))
+	if zone := last.Load().Map.Zone; zone != "west" {
+		t.Errorf("the process itself is in zone %q, want west", zone)
+	}
 	resize.Annotations = map[string]string{pods.ColocateAnnotation: "false"}
 	if err := w.client.Update(t.Context(), resize); err != nil {
 		t.Fatal(err)

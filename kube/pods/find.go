@@ -15,9 +15,11 @@ import (
 )
 
 // Find makes of objects what dispatchers go by. domain ends the host names of
-// Services, "" means cluster.local. The order of objects does not matter.
-func Find(o Objects, domain string) *Found {
+// Services, "" means cluster.local; self is the pod of the process, as
+// "namespace/name". The order of objects does not matter.
+func Find(o Objects, domain, self string) *Found {
 	f := finder{
+		self:     self,
 		domain:   strings.ToLower(cmp.Or(domain, "cluster.local")),
 		services: make(map[string]*corev1.Service, len(o.Services)),
 		carriers: make(map[string]*carrier),
@@ -40,6 +42,7 @@ func Find(o Objects, domain string) *Found {
 func key(namespace, name string) string { return namespace + "/" + name }
 
 type finder struct {
+	self     string
 	domain   string
 	services map[string]*corev1.Service
 	carriers map[string]*carrier // pods with a sidecar that may be used
@@ -175,6 +178,7 @@ func (f *finder) weight(p *corev1.Pod) int {
 
 // slice notes which of its endpoints are pods with a sidecar.
 func (f *finder) slice(s *discoveryv1.EndpointSlice) {
+	f.own(s)
 	service := f.services[key(s.Namespace, s.Labels[discoveryv1.LabelServiceName])]
 	if service == nil || s.AddressType == discoveryv1.AddressTypeFQDN {
 		return
@@ -190,6 +194,17 @@ func (f *finder) slice(s *discoveryv1.EndpointSlice) {
 		}
 		for j := range service.Spec.Ports {
 			f.port(c, service, &service.Spec.Ports[j], s)
+		}
+	}
+}
+
+// own notes in which zone the process itself is. A slice of its Service says so, before it
+// is ready, too, and needs no right to look at nodes.
+func (f *finder) own(s *discoveryv1.EndpointSlice) {
+	for i := range s.Endpoints {
+		e := &s.Endpoints[i]
+		if t := e.TargetRef; t != nil && e.Zone != nil && t.Kind == podKind && key(t.Namespace, t.Name) == f.self {
+			f.found.Map.Zone = *e.Zone
 		}
 	}
 }

@@ -17,11 +17,11 @@ import (
 // nothing about it.
 func found(t *testing.T, o Objects) *Found {
 	t.Helper()
-	f := Find(o, "")
+	f := Find(o, "", "n/self")
 	if err := f.Map.Validate(); err != nil {
 		t.Errorf("the map cannot be used: %v", err)
 	}
-	if k := Find(kept(t, o), ""); !reflect.DeepEqual(f, k) {
+	if k := Find(kept(t, o), "", "n/self"); !reflect.DeepEqual(f, k) {
 		t.Errorf("of all objects: %+v\nof what a cache keeps: %+v", f, k)
 	}
 	return f
@@ -206,8 +206,27 @@ func TestAHeadlessServiceIsCalledAtThePodsPort(t *testing.T) {
 	t.Errorf("got %+v", m.Services)
 }
 
+// TestTheZoneOfTheProcessIsThatOfItsEndpoint: also before it is ready, and without a
+// sidecar.
+func TestTheZoneOfTheProcessIsThatOfItsEndpoint(t *testing.T) {
+	town := newTown()
+	self := sidecarPod("self", "uid-9", "10.0.0.9")
+	self.Spec.InitContainers = nil
+	_, slice := selects("dispatcher", 8080, self)
+	slice.Endpoints[0].Conditions.Ready = ptr(false)
+	slice.Endpoints[0].Zone = ptr("east")
+	town.more = append(town.more, slice)
+	if m := found(t, town.objects()).Map; m.Zone != "east" || m.Pods[0].Zone != "west" {
+		t.Errorf("the process is in %q, the pod in %q", m.Zone, m.Pods[0].Zone)
+	}
+	slice.Endpoints[0].TargetRef.Namespace = "m"
+	if m := found(t, town.objects()).Map; m.Zone != "" {
+		t.Errorf("another namespace's pod of the same name is in %q", m.Zone)
+	}
+}
+
 func TestHostsAreThoseOfTheClustersDomain(t *testing.T) {
-	f := Find(newTown().objects(), "Corp.Example")
+	f := Find(newTown().objects(), "Corp.Example", "")
 	if !slices.Contains(f.Map.Services[0].Hosts, "caption.n.svc.corp.example") {
 		t.Errorf("got %v", f.Map.Services[0].Hosts)
 	}

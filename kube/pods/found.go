@@ -54,8 +54,8 @@ type Objects struct {
 // Found is what Objects say. It is not changed once it is made, and has nothing of
 // Kubernetes in it.
 type Found struct {
-	// Map says which steps may be called in which pods. The zone of a pod is
-	// that of its node.
+	// Map says which steps may be called in which pods. The zone of a pod, and of
+	// the process, is that of its node.
 	Map *colocate.Map
 	// Refusals are why pods with a sidecar are not in Map although they look
 	// as if they were meant to be, and annotations that cannot be used.

@@ -130,11 +130,11 @@ func FuzzWhatIsFoundIsTrue(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d := dice(b)
 		o := d.cluster()
-		got := Find(o, "")
+		got := Find(o, "", "")
 		if err := got.Map.Validate(); err != nil {
 			t.Fatal(err)
 		}
-		if again := Find(kept(t, reversed(o)), ""); !reflect.DeepEqual(got, again) {
+		if again := Find(kept(t, reversed(o)), "", ""); !reflect.DeepEqual(got, again) {
 			t.Fatalf("in one order %+v\nin another one, as a cache keeps it %+v", got, again)
 		}
 		for i := range got.Map.Pods {

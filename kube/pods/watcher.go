@@ -31,6 +31,8 @@ type Watcher struct {
 	Cache cache.Cache
 	// ClusterDomain ends the host names of Services, "" means cluster.local.
 	ClusterDomain string
+	// Self is the pod of the process, as "namespace/name".
+	Self string
 	// Apply takes what was found. What was found first has all that there was at
 	// the start.
 	Apply  func(*Found) error
@@ -145,7 +147,7 @@ func alike(a, b client.Object) bool {
 
 // find applies what is known now. Changes that come meanwhile are in the next one.
 func (w *Watcher) find() {
-	f := Find(w.objects(), w.ClusterDomain)
+	f := Find(w.objects(), w.ClusterDomain, w.Self)
 	if reflect.DeepEqual(f, w.last) {
 		return
 	}

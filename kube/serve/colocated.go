@@ -50,7 +50,7 @@ func (c *colocation) byReference(url string) bool { return c.found.Load().ByRefe
 // called when somebody wants payloads in another way than before.
 func (p *process) podsWatcher(r *replica.Replica, changed func()) *pods.Watcher {
 	return &pods.Watcher{
-		Cache: p.cache, ClusterDomain: p.ClusterDomain, Logger: p.Logger,
+		Cache: p.cache, ClusterDomain: p.ClusterDomain, Self: p.Namespace + "/" + p.Pod, Logger: p.Logger,
 		Apply: func(f *pods.Found) error {
 			if err := r.SetPods(f.Map); err != nil {
 				return err

@@ -47,7 +47,8 @@ type Config struct {
 	API *rest.Config
 	// Namespace of the installation.
 	Namespace string
-	// Pod is the name of the pod that the process is in.
+	// Pod is the name of the pod that this is, "" if it is none: by it its next container
+	// takes over from the last one, and pods of its zone are preferred.
 	Pod string
 	// Channels are those of this namespace alone; "": all.
 	Channels string

@@ -54,7 +54,7 @@ type ClaimsConfig struct {
 // payloads from record to record with.
 type Claims struct {
 	room   *claimcheck.Checkroom
-	config ClaimsConfig
+	config atomic.Pointer[ClaimsConfig]
 }
 
 var (
@@ -68,27 +68,44 @@ func NewClaims(c ClaimsConfig) (*Claims, error) {
 	if c.Room == nil {
 		return nil, errors.New("configure claims: no checkroom")
 	}
-	if c.Threshold == 0 {
-		c.Threshold = DefaultThreshold
+	claims := &Claims{room: c.Room}
+	if err := claims.set(c); err != nil {
+		return nil, err
 	}
-	if c.MaxEventBytes == 0 {
-		c.MaxEventBytes = DefaultMaxEventBytes
+	return claims, nil
+}
+
+// SetLimits changes what ClaimsConfig says of threshold, most bytes of an event, and time
+// of a link, from the next event on. An error changes nothing.
+func (c *Claims) SetLimits(threshold int, maxEventBytes int64, linkTTL time.Duration) error {
+	next := *c.config.Load()
+	next.Threshold, next.MaxEventBytes, next.LinkTTL = threshold, maxEventBytes, linkTTL
+	return c.set(next)
+}
+
+func (c *Claims) set(config ClaimsConfig) error {
+	if config.Threshold == 0 {
+		config.Threshold = DefaultThreshold
 	}
-	if c.LinkTTL == 0 {
-		c.LinkTTL = DefaultLinkTTL
+	if config.MaxEventBytes == 0 {
+		config.MaxEventBytes = DefaultMaxEventBytes
 	}
-	if c.Threshold < 0 || c.MaxEventBytes < int64(c.Threshold) {
-		return nil, fmt.Errorf("configure claims: threshold of %d bytes and at most %d bytes an event: want 0 < threshold <= most",
-			c.Threshold, c.MaxEventBytes)
+	if config.LinkTTL == 0 {
+		config.LinkTTL = DefaultLinkTTL
 	}
-	return &Claims{room: c.Room, config: c}, nil
+	if config.Threshold < 0 || config.MaxEventBytes < int64(config.Threshold) {
+		return fmt.Errorf("configure claims: threshold of %d bytes and at most %d bytes an event: want 0 < threshold <= most",
+			config.Threshold, config.MaxEventBytes)
+	}
+	c.config.Store(&config)
+	return nil
 }
 
 // Threshold implements event.PayloadStore.
-func (c *Claims) Threshold() int { return c.config.Threshold }
+func (c *Claims) Threshold() int { return c.config.Load().Threshold }
 
 // Limit implements event.PayloadStore.
-func (c *Claims) Limit() int64 { return c.config.MaxEventBytes }
+func (c *Claims) Limit() int64 { return c.config.Load().MaxEventBytes }
 
 // Memory implements event.Buffering.
 func (c *Claims) Memory(length int64) int64 { return c.room.Memory(length) }
@@ -96,7 +113,7 @@ func (c *Claims) Memory(length int64) int64 { return c.room.Memory(length) }
 // Store implements event.PayloadStore.
 func (c *Claims) Store(ctx context.Context, in event.Incoming) (event.Payload, error) {
 	p := claimcheck.Payload{
-		Owner: in.Owner, ContentType: in.ContentType, Head: in.Head, Rest: in.Rest, Length: in.Length, Limit: c.config.MaxEventBytes,
+		Owner: in.Owner, ContentType: in.ContentType, Head: in.Head, Rest: in.Rest, Length: in.Length, Limit: c.config.Load().MaxEventBytes,
 	}
 	if len(p.ContentType) > claimcheck.MaxContentType {
 		p.ContentType = "" // the event has it; a link is served without
@@ -271,7 +288,7 @@ func (d *Dispatcher) rehome(ctx context.Context, c *Channel, e *event.Event) (*e
 func (c *Claims) byReference(ctx context.Context, e *event.Event) (*event.Event, string, []event.Attribute, error) {
 	p, ok := e.Payload.(*claimed)
 	// A client's own dataref is not ours to replace.
-	if !ok || c == nil || c.config.LinkBase == "" || e.Get(dataref) != "" {
+	if !ok || c == nil || c.config.Load().LinkBase == "" || e.Get(dataref) != "" {
 		return e, "", nil, nil
 	}
 	l, err := p.refer(ctx)
@@ -289,7 +306,7 @@ const linkShare = 60
 
 // refer is a link to the payload.
 func (p *claimed) refer(ctx context.Context) (*link, error) {
-	c := &p.claims.config
+	c := p.claims.config.Load()
 	if l := p.link.Load(); l != nil && time.Since(l.made) < c.LinkTTL/linkShare {
 		return l, nil
 	}

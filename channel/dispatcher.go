@@ -68,10 +68,7 @@ func (c *Config) Validate() error {
 		errs = append(errs, fmt.Errorf("key has %d bytes, want at least %d", len(c.Key), minKey))
 	}
 	if c.Claims != nil && c.Backend != nil {
-		if most := c.Backend.Limits().MaxRecordBytes - MaxAttributeBytes; c.Claims.Threshold() > most {
-			errs = append(errs, fmt.Errorf("claim check: the threshold is %d bytes, but the backend takes %d at most beside an event's attributes",
-				c.Claims.Threshold(), most))
-		}
+		errs = append(errs, fits(c.Claims.Threshold(), c.Backend.Limits().MaxRecordBytes))
 	}
 	if c.Window < 0 {
 		errs = append(errs, fmt.Errorf("window is %d, want 1 or more", c.Window))
@@ -110,6 +107,8 @@ type Dispatcher struct {
 	limit  int // of a record, in bytes
 	sign   signer
 	nonces nonces
+	// checkpointAfter is Config's, unless it was changed.
+	checkpointAfter atomic.Int64
 
 	discards discards
 
@@ -144,6 +143,7 @@ func New(c Config) (*Dispatcher, error) {
 		runners: make(map[string]*runner),
 	}
 	d.nonces.start()
+	d.checkpointAfter.Store(int64(d.CheckpointAfter))
 	d.fetching, d.stopFetching = context.WithCancelCause(context.Background())
 	d.working, d.stopWorking = context.WithCancelCause(context.Background())
 	empty, err := newView(0, new(Table))

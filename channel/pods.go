@@ -146,7 +146,9 @@ func (t *task) has(s *step) bool {
 }
 
 // budget is how much more work may be put at risk.
-func (t *task) budget() time.Duration { return t.r.d.CheckpointAfter - time.Since(t.started) }
+func (t *task) budget() time.Duration {
+	return time.Duration(t.r.d.checkpointAfter.Load()) - time.Since(t.started)
+}
 
 // inPod offers s, and what may follow it, to the pods. It is false if nothing
 // came of it.

@@ -1,13 +1,18 @@
 package egress
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/sidestep-dev/sidestep/channel/event"
 )
 
 func TestStatusDecides(t *testing.T) {
@@ -209,6 +214,44 @@ func TestReplyOverTheLimitIsAnErrorAndNotCut(t *testing.T) {
 			if r.Status != 200 || !errors.Is(r.Err, ErrReply) || Retryable(r) || r.Reply != nil {
 				t.Errorf("chunked %t: got status %d, error %v", chunked, r.Status, r.Err)
 			}
+		}
+	})
+}
+
+// shifting is a store for payloads whose threshold is another one each time that it is
+// asked for.
+type shifting struct{ thresholds []int }
+
+func (s *shifting) Threshold() int {
+	t := s.thresholds[0]
+	if len(s.thresholds) > 1 {
+		s.thresholds = s.thresholds[1:]
+	}
+	return t
+}
+
+func (*shifting) Limit() int64 { return 1 << 20 }
+
+func (*shifting) Store(_ context.Context, in event.Incoming) (event.Payload, error) {
+	rest, err := io.ReadAll(in.Rest)
+	return inMemory(append(slices.Clone(in.Head), rest...)), err
+}
+
+type inMemory []byte
+
+func (p inMemory) Size() int64 { return int64(len(p)) }
+
+func (p inMemory) Open(context.Context) (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(p)), nil
+}
+
+func TestAReplyIsWholeAlsoWhenTheThresholdChangesMeanwhile(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, tr transport) {
+		target := tr.serve(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, 200, "0123456789") })
+		r := send(t, newClient(t, Config{Payloads: &shifting{[]int{4, 1000}}}), target)
+		if r.Err != nil || r.Reply == nil || r.Reply.Size() != 10 {
+			t.Errorf("got %+v, error %v", r.Reply, r.Err)
 		}
 	})
 }

@@ -56,6 +56,18 @@ func (p *Pool) Add(ctx context.Context, s Spec, threshold int64) error {
 	return nil
 }
 
+// Fits refuses a threshold that one of the backends that are open does not take.
+func (p *Pool) Fits(threshold int64) error {
+	for _, id := range p.Swap.Members() {
+		if m := p.Swap.Member(id); m != nil {
+			if err := fits(m, threshold); err != nil {
+				return fmt.Errorf("backend %s: %w", id, err)
+			}
+		}
+	}
+	return nil
+}
+
 // Keep closes the backends that are not used and that no log is on.
 func (p *Pool) Keep(ctx context.Context, used func(id string) bool) {
 	for _, id := range p.Swap.Members() {

@@ -20,10 +20,9 @@ import (
 // Budget is a byte budget. Make it with New. Its methods may be called from any
 // goroutine.
 type Budget struct {
+	mu    sync.Mutex
 	total int64
-
-	mu   sync.Mutex
-	used int64
+	used  int64
 	// queues of namespaces that wait, in the order of their turns.
 	turns  []*queue
 	queues map[string]*queue
@@ -55,7 +54,20 @@ func New(total int64) *Budget {
 }
 
 // Total is the size of the budget in bytes.
-func (b *Budget) Total() int64 { return b.total }
+func (b *Budget) Total() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.total
+}
+
+// SetTotal changes the size, to at least 1. What is used beyond a smaller one holds up
+// those who come later.
+func (b *Budget) SetTotal(total int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.total = max(total, 1)
+	b.grant()
+}
 
 // Used is what is acquired or forced now, in bytes. It can exceed Total.
 func (b *Budget) Used() int64 {

@@ -283,3 +283,21 @@ func TestRequestLargerThanTheBudgetIsLetThroughAlone(t *testing.T) {
 		l.want(t, "huge", "next")
 	})
 }
+
+func TestALargerBudgetServesThoseWhoWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := line{b: New(10)}
+		l.b.Force("a", 10)
+		l.join(t.Context(), t, "a", "first", 6)
+		l.join(t.Context(), t, "b", "second", 6)
+		l.b.SetTotal(16)
+		l.want(t, "first")
+		l.b.SetTotal(4)
+		if l.b.TryAcquire("c", 1) || l.b.Total() != 4 {
+			t.Errorf("a byte was free of %d", l.b.Total())
+		}
+		l.b.Release("a", 16)
+		l.want(t, "first", "second") // alone it may be larger than all
+	})
+}

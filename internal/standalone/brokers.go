@@ -107,7 +107,7 @@ func (b *brokers) openAll(ctx context.Context, c *manifest.Config) error {
 			return err
 		}
 	}
-	return nil
+	return b.pool.Fits(c.ClaimCheck.Threshold)
 }
 
 func (b *brokers) activate(c *manifest.Config) {

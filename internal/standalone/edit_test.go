@@ -225,3 +225,42 @@ func TestWatcherKnowsWhichFilesConcernIt(t *testing.T) {
 		}
 	}
 }
+
+func TestLimitsAreChangedWhileItRuns(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	files := func(settings string) {
+		s.write("a.yaml", sequenceYAML("seq", "Always", s.step("a"))+`
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: config-sidestep}
+data:
+`+settings)
+	}
+	files("  dispatch: 'byteBudget: 32Mi'\n")
+	r := s.start()
+	post := func(id string, bytes, want int) {
+		t.Helper()
+		if got, err := r.sendData("/default/seq-kn-sequence-0", id, strings.Repeat("x", bytes)); err != nil || got != want {
+			t.Errorf("%d bytes: status %d, %v; want %d", bytes, got, err, want)
+		}
+	}
+	post("1", 2000, http.StatusAccepted)
+	files("  dispatch: 'byteBudget: 64Mi'\n  claim-check: '{threshold: 500, maxEventBytes: 1000}'\n")
+	r.applied(1)
+	post("2", 2000, http.StatusRequestEntityTooLarge)
+	post("3", 800, http.StatusAccepted)
+	if !r.metric("sidestep_budget_bytes 6.7108864e+07") || !r.metric(`sidestep_claims_total{what="stored"} 1`) {
+		_, metrics := r.get("/metrics")
+		t.Errorf("want a budget of 64 MiB, and one payload in the store:\n%s\n%s", seriesOf(metrics, "sidestep_budget"), seriesOf(metrics, "sidestep_claims"))
+	}
+	if got := r.logs.find("with a restart"); got != "" {
+		t.Errorf("it wants to be restarted: %s", got)
+	}
+	files("  dispatch: 'maxInFlight: 3'\n")
+	r.applied(2)
+	if got := r.logs.find("with a restart"); !strings.Contains(got, "dispatch.maxInFlight") {
+		t.Errorf("it says %q", got)
+	}
+}

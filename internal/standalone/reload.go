@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/sidestep-dev/sidestep/channel"
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
@@ -38,19 +38,8 @@ func (p *process) changed(ctx context.Context) {
 
 // warnRestart names what was edited that only a restart applies.
 func (p *process) warnRestart(set *manifest.Set) {
-	was, is := p.set.Config, set.Config
-	was.Dispatch.ShortCircuit, is.Dispatch.ShortCircuit = 0, 0
-	was.Dispatch.DrainOnDelete, is.Dispatch.DrainOnDelete = 0, 0
-	was.Dispatch.Routing, is.Dispatch.Routing = 0, 0
-	was.ClaimCheck.Store, is.ClaimCheck.Store = "", ""
-	was.Backend, is.Backend, was.Namespaces, is.Namespaces = "", "", nil, nil
-	// Where they are is applied; how they are used is when they are opened.
-	was.NATS.URL, is.NATS.URL, was.Kafka.Brokers, is.Kafka.Brokers = "", "", nil, nil
-	was.Kafka.TopicTemplate, is.Kafka.TopicTemplate = "", ""
-	if !reflect.DeepEqual(was, is) {
-		p.Logger.Warn("the configuration was changed in more than backend, namespaces, nats.url, kafka.brokers, " +
-			"kafka.topicTemplate, claim-check.store, dispatch.shortCircuit, dispatch.routing and dispatch.drainOnDelete: " +
-			"restart to apply the rest to what is open")
+	if keys := set.Config.NeedRestart(&p.set.Config); len(keys) > 0 {
+		p.Logger.Warn("what was changed is applied with a restart, and not before", "changed", strings.Join(keys, ", "))
 	}
 }
 
@@ -77,6 +66,9 @@ func (p *process) useStore(ctx context.Context, set *manifest.Set) error {
 // reload applies a set.
 func (p *process) reload(ctx context.Context, set *manifest.Set) error {
 	if err := p.checkPods(set); err != nil {
+		return err
+	}
+	if err := p.replica.Dispatcher.Tune(set.Config.Tuning()); err != nil {
 		return err
 	}
 	err := p.lifecycle.apply(ctx, set.Config.Dispatch.DrainOnDelete,

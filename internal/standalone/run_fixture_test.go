@@ -260,8 +260,10 @@ func (r *running) post(path, id string) int {
 }
 
 // send is post that a failure does not end.
-func (r *running) send(path, id string) (status int, err error) {
-	req, err := http.NewRequest(http.MethodPost, r.base+path, strings.NewReader("data"))
+func (r *running) send(path, id string) (status int, err error) { return r.sendData(path, id, "data") }
+
+func (r *running) sendData(path, id, data string) (status int, err error) {
+	req, err := http.NewRequest(http.MethodPost, r.base+path, strings.NewReader(data))
 	if err != nil {
 		return 0, err
 	}

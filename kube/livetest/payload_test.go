@@ -2,7 +2,9 @@ package livetest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"testing"
 
@@ -129,4 +131,36 @@ func TestPayloadsOfASingleSubscriptionAreDeletedEarly(t *testing.T) {
 	if n := w.payloads(w.servers.claims); n != 1 {
 		t.Errorf("%d payloads are in the store, want 1", n)
 	}
+}
+
+func TestLimitsAreChangedWithoutARestart(t *testing.T) {
+	w := begin(t)
+	l := newLedger(t)
+	d := w.dispatcher("d-1", "127.0.0.1")
+	w.make("c", v1alpha1.SidestepChannelSpec{})
+	w.subscribe("c", subscriber(t, "a", l.url))
+	await(t, "the subscription", w.subscribed("c", "a", corev1.ConditionTrue, ""))
+	post := func(id string, status int) func() error {
+		return func() error {
+			if got := d.postData("c", id, large); got != status {
+				return fmt.Errorf("answered %d", got)
+			}
+			return nil
+		}
+	}
+	w.configure(map[string]string{"claim-check": "{threshold: 1Ki, maxEventBytes: 100Ki}"})
+	await(t, "large events to be refused", post("refused", http.StatusRequestEntityTooLarge))
+	w.configure(map[string]string{"claim-check": "threshold: 1Mi"})
+	await(t, "them to be taken", post("taken", http.StatusAccepted))
+	await(t, "them to travel in records", func() error {
+		was := w.payloads(w.servers.claims)
+		if err := post("in-a-record", http.StatusAccepted)(); err != nil {
+			return err
+		}
+		if w.payloads(w.servers.claims) > was {
+			return errors.New("it was stored elsewhere")
+		}
+		return nil
+	})
+	w.delivered(l, []string{"taken", "in-a-record"})
 }

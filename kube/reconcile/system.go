@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -175,9 +176,13 @@ func (s *System) look(ctx context.Context) error {
 			s.report(ctx, err)
 			return nil
 		}
+		s.mu.Lock()
+		was := s.state
+		s.mu.Unlock()
 		if err := s.accept(ctx, &c); err != nil {
 			return err
 		}
+		s.tellRestart(was, &c, config)
 		s.looked = version(config)
 		s.resolved()
 	}
@@ -240,6 +245,9 @@ func (s *System) accept(ctx context.Context, c *manifest.Config) error {
 		if err := s.Servers.Renew(ctx, specs[id]); err != nil {
 			return fmt.Errorf("backend %s: %w", id, err)
 		}
+	}
+	if err := s.pool.Fits(c.ClaimCheck.Threshold); err != nil {
+		return err
 	}
 	url := s.Servers.ClaimStore(&c.ClaimCheck)
 	if err := s.useStore(ctx, url, &c.ClaimCheck); err != nil {
@@ -315,6 +323,20 @@ func (s *System) report(ctx context.Context, err error) {
 			"It cannot be put into effect, the last one that could be is: %v", err)
 	}
 	s.poke()
+}
+
+// tellRestart says what of a configuration that is in effect now dispatchers will know of
+// when they are started the next time, and no sooner.
+func (s *System) tellRestart(was *broker.State, is *manifest.Config, cm *corev1.ConfigMap) {
+	if was.Empty() || cm == nil {
+		return
+	}
+	if keys := is.NeedRestart(&was.Config); len(keys) > 0 {
+		what := strings.Join(keys, ", ")
+		s.Logger.Warn("dispatchers apply what was changed when they are restarted", "changed", what)
+		s.Events.Eventf(cm, nil, warning, "RestartNeeded", "Configure",
+			"Dispatchers apply a changed %s when they are restarted: kubectl -n %s rollout restart deployment/sidestep-dispatcher", what, s.Namespace)
+	}
 }
 
 // resolved ends a report.

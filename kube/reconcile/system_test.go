@@ -390,3 +390,53 @@ func TestEarlyDeletionIsTakenBackBeforeAGroupIsMade(t *testing.T) {
 		}
 	}
 }
+
+// What dispatchers apply with a restart alone is said once, when it is changed.
+func TestASettingThatNeedsARestartIsSaid(t *testing.T) {
+	o := newOffice(t)
+	told := func() (all []string) {
+		t.Helper()
+		if err := o.lookIn(); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			select {
+			case e := <-o.events.Events:
+				all = append(all, e)
+			default:
+				return all
+			}
+		}
+	}
+	o.configure(map[string]string{"dispatch": "maxInFlight: 8"})
+	if got := told(); len(got) != 0 {
+		t.Errorf("the first settings are told of: %q", got)
+	}
+	o.configure(map[string]string{"dispatch": "maxInFlight: 9\nbyteBudget: 32Mi", "claim-check": "ttl: 2h\nthreshold: 1Ki"})
+	got := told()
+	if len(got) != 1 || !strings.Contains(got[0], "RestartNeeded") || !strings.Contains(got[0], "claim-check.ttl, dispatch.maxInFlight when") {
+		t.Errorf("told is %q", got)
+	}
+	if got := told(); len(got) != 0 {
+		t.Errorf("told again: %q", got)
+	}
+	o.configure(map[string]string{"dispatch": "maxInFlight: 9\nbyteBudget: 64Mi\ncheckpointAfter: 2s", "claim-check": "ttl: 2h\nmaxEventBytes: 1Mi\nlinkTTL: 2m"})
+	if got := told(); len(got) != 0 {
+		t.Errorf("what is applied at once is told of: %q", got)
+	}
+}
+
+func TestAThresholdThatABackendDoesNotTakeIsRefused(t *testing.T) {
+	o := newOffice(t)
+	o.configure(nil)
+	if err := o.lookIn(); err != nil {
+		t.Fatal(err)
+	}
+	o.configure(map[string]string{"claim-check": "threshold: 1Gi\nmaxStructuredBytes: 1Gi"})
+	if err := o.lookIn(); err == nil || !strings.Contains(err.Error(), "claim-check.threshold") {
+		t.Errorf("got %v", err)
+	}
+	if got := o.written().Config.ClaimCheck.Threshold; got != 256<<10 {
+		t.Errorf("the threshold in effect is %d", got)
+	}
+}

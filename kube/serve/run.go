@@ -181,8 +181,12 @@ func unlessStopped(ctx context.Context, err error) error {
 
 // changed has a replica go by what the state says now.
 func (p *process) changed(r *replica.Replica) {
-	if err := r.SetRouting(p.stocks.now().Config.Dispatch.Routing); err != nil {
+	c := &p.stocks.now().Config
+	if err := r.SetRouting(c.Dispatch.Routing); err != nil {
 		p.Logger.Error("pods are chosen as before", "error", err)
+	}
+	if err := r.Dispatcher.Tune(c.Tuning()); err != nil {
+		p.Logger.Error("limits stay as they were", "error", err)
 	}
 	p.watcher.Mark()
 }

@@ -26,7 +26,7 @@ func (inMemory) Open(context.Context, brokers.Spec, *slog.Logger) (backend.Backe
 	return membackend.NewStore(membackend.Options{}).Connect(), nil
 }
 func (inMemory) Renew(context.Context, brokers.Spec) error { return nil }
-func (inMemory) Dial() (*nats.Conn, error) { return nil, errors.New("there is no JetStream here") }
+func (inMemory) Dial() (*nats.Conn, error)                 { return nil, errors.New("there is no JetStream here") }
 
 func (inMemory) CompleteClaimStore(_ context.Context, url, _ string) (string, error) {
 	return url, nil

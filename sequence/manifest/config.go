@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -63,6 +64,35 @@ type Dispatch struct {
 	Routing balance.Policy
 	// DrainOnDelete is how long what was removed may take to finish.
 	DrainOnDelete time.Duration
+}
+
+// NeedRestart names what differs from an earlier Config that a running process does not
+// apply. Where brokers and stores are is applied; how they are used is when they are opened.
+func (c *Config) NeedRestart(was *Config) (keys []string) {
+	note := func(key string, same bool) {
+		if !same {
+			keys = append(keys, key)
+		}
+	}
+	a, b := was.NATS, c.NATS
+	a.URL, b.URL = "", ""
+	note("nats", reflect.DeepEqual(a, b))
+	k, l := was.Kafka, c.Kafka
+	k.Brokers, l.Brokers, k.TopicTemplate, l.TopicTemplate = nil, nil, "", ""
+	note("kafka", reflect.DeepEqual(k, l))
+	note("claim-check.ttl", was.ClaimCheck.TTL == c.ClaimCheck.TTL)
+	note("claim-check.maxStructuredBytes", was.ClaimCheck.MaxStructuredBytes == c.ClaimCheck.MaxStructuredBytes)
+	note("dispatch.maxInFlight", was.Dispatch.MaxInFlight == c.Dispatch.MaxInFlight)
+	note(observabilityName, was.Tracing == c.Tracing)
+	return keys
+}
+
+// Tuning is what of c a running Dispatcher applies.
+func (c *Config) Tuning() channel.Tuning {
+	return channel.Tuning{
+		ByteBudget: c.Dispatch.ByteBudget, CheckpointAfter: c.Dispatch.CheckpointAfter,
+		Threshold: int(c.ClaimCheck.Threshold), MaxEventBytes: c.ClaimCheck.MaxEventBytes, LinkTTL: c.ClaimCheck.LinkTTL,
+	}
 }
 
 func defaultConfig() Config {

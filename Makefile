@@ -37,7 +37,7 @@ test: ## every test, with the race detector, in random order
 test-cluster: ## test the controller against a real API server (as root; builds one once, in minutes)
 	hack/k8s/with-control env SIDESTEP_CLUSTER=1 $(GO) test -race -count=1 -timeout 20m ./kube/livetest/
 
-e2e: ## all on a real cluster: install, Knative's own suite, uninstall (as root; about 15 minutes)
+e2e: ## all on a real cluster: install, our tests, Knative's own suite, uninstall (as root; about 40 minutes)
 	hack/e2e
 
 simulate: ## ten thousand histories of the engine with faults, and of the choice of pods, in simulated time (a minute)

@@ -5,10 +5,10 @@ import (
 	"strings"
 	"testing"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // configure edits config-sidestep until the test ends. A value of nil takes a key away.
@@ -157,5 +157,47 @@ func TestLargePayloadsComeAsTheyWereSent(t *testing.T) {
 	f := newFlow(t, "Always", "a", "b")
 	f.post("--every", "500ms", "--data", "3000000")
 	f.flowing()
+	f.stop()
+}
+
+// references has a Service ask for payloads by reference.
+func (s *scene) references(service string) {
+	s.t.Helper()
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata": {"annotations": {"sidestep.dev/payload": "reference"}}}`))
+	if err := s.api.Patch(s.ctx, object("v1", "Service", s.ns, service), patch); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// A step that asks for references gets a link to what is large, which serves ranges, and
+// all else by value.
+func TestPayloadsGoByReferenceToWhoAsksForThat(t *testing.T) {
+	f := newFlow(t, "Always", "a")
+	f.references("a")
+	f.post("--every", "500ms", "--data", "3000000")
+	f.await("data by link", func() error { return f.came("a" + byLink) })
+	f.stop()
+	f.delete("apps/v1", "Deployment", "client")
+	f.post("--every", "50ms")
+	f.flowing()
+	c := f.stop()
+	for _, id := range f.posted().Accepted {
+		if way := c.Came[id].Way; way != "a" {
+			t.Errorf("event %s is small, and its way was %s", id, way)
+		}
+	}
+}
+
+// In a pod the reference is a file; what a step answers is an event like any other.
+func TestPayloadsGoByReferenceWithinAPod(t *testing.T) {
+	s := newScene(t)
+	s.part("end", "collect")
+	s.together(1)
+	s.references("b")
+	// On a busy machine a step takes long; what was stored is then called by its address.
+	s.configure(map[string]any{"dispatch": "checkpointAfter: 1m\n"})
+	f := s.flow("Colocated", "a", "b")
+	f.post("--every", "500ms", "--data", "3000000")
+	f.await("data by file", func() error { return f.came("ab" + byFile) })
 	f.stop()
 }

@@ -98,6 +98,24 @@ func (f *flow) collected() collected {
 	return c
 }
 
+// How data came to a step by reference, as the event's way says.
+const (
+	byLink = "link"
+	byFile = "file"
+)
+
+// came tells whether an event has come to the end a way.
+func (f *flow) came(way string) error {
+	seen := map[string]int{}
+	for _, a := range f.collected().Came {
+		if a.Way == way {
+			return nil
+		}
+		seen[a.Way]++
+	}
+	return fmt.Errorf("none came the way %s; ways of others: %v", way, seen)
+}
+
 // flowing waits until more events have come to the end than had.
 func (f *flow) flowing() {
 	f.t.Helper()

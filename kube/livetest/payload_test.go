@@ -150,7 +150,7 @@ func TestLimitsAreChangedWithoutARestart(t *testing.T) {
 	}
 	w.configure(map[string]string{"claim-check": "{threshold: 1Ki, maxEventBytes: 100Ki}"})
 	await(t, "large events to be refused", post("refused", http.StatusRequestEntityTooLarge))
-	w.configure(map[string]string{"claim-check": "threshold: 1Mi"})
+	w.configure(map[string]string{"claim-check": "threshold: 512Ki"})
 	await(t, "them to be taken", post("taken", http.StatusAccepted))
 	await(t, "them to travel in records", func() error {
 		was := w.payloads(w.servers.claims)

@@ -32,8 +32,9 @@ type step struct {
 }
 
 func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
+	body, via, err := payload(r)
 	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	time.Sleep(s.delay)
@@ -42,11 +43,11 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	for name, v := range r.Header {
-		if len(name) > 3 && name[:3] == "Ce-" || name == "Content-Type" {
+		if len(name) > 3 && name[:3] == "Ce-" && name != referenceHeader || name == "Content-Type" {
 			w.Header()[name] = v
 		}
 	}
-	w.Header().Set(wayHeader, r.Header.Get(wayHeader)+s.name)
+	w.Header().Set(wayHeader, r.Header.Get(wayHeader)+s.name+via)
 	if s.typ != "" {
 		w.Header().Set("Ce-Type", s.typ)
 	}

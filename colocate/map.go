@@ -23,7 +23,8 @@ type Service struct {
 	// Name is "namespace/name".
 	Name string
 	// Hosts are the hosts and ports by which the URLs of subscribers name it;
-	// port 80 is left out. A host of two Services names none.
+	// port 80 is left out. A host of two Services names none. HOST/STEP names what the
+	// path of a URL begins with: the step is called at what is left of the path.
 	Hosts []string
 }
 
@@ -40,6 +41,10 @@ type Pod struct {
 	// the work where the policy goes by it, 1 if it is not positive.
 	Zone   string
 	Weight int
+	// OnDemand: it is asked who it is when there is a chain for it, and no sooner, since
+	// to ask would start it. It stands for all pods behind the URL, and UID for what
+	// they all tell.
+	OnDemand bool
 	// Ports are those at which the pod's steps listen on loopback, by Service.Name.
 	Ports map[string]uint16
 }
@@ -103,6 +108,16 @@ func hostOf(u *url.URL) string {
 	return host
 }
 
+// within splits a path that names a step: "/resize/small" is "/small" of resize.
+func within(u *url.URL) (step, path string) {
+	step, rest, _ := strings.Cut(strings.TrimPrefix(u.EscapedPath(), "/"), "/")
+	path = "/" + rest
+	if u.RawQuery != "" {
+		path += "?" + u.RawQuery
+	}
+	return step, path
+}
+
 // HostOf is the host by which a subscriber's URL names its Service, as in
 // Service.Hosts; "" if the URL is none of http.
 func HostOf(address string) string {
@@ -119,6 +134,7 @@ type index struct {
 	generation uint64
 	hosts      map[string]string // Service.Name by host
 	holders    map[string][]*pod // by Service.Name: those that can be used
+	sleeping   map[string][]*pod // those that are asked on demand, and were not
 }
 
 // hostsOf leaves out what is ambiguous.

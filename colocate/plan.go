@@ -47,6 +47,7 @@ func (p *Pods) plan(r *channel.PodRun) *plan {
 	}
 	lengths := map[int]bool{}
 	if len(services) > 0 {
+		p.rouse(x, services)
 		for _, d := range x.holders[services[0]] {
 			lengths[d.holds(services)] = true
 		}
@@ -67,12 +68,18 @@ func (l *plan) resolve(x *index, c *channel.Chain) (services []string) {
 		if err != nil {
 			break
 		}
-		service := x.hosts[hostOf(u)]
+		host, path := hostOf(u), u.RequestURI()
+		service := x.hosts[host]
+		if service == "" && host != "" {
+			var step string
+			step, path = within(u)
+			service = x.hosts[host+"/"+step]
+		}
 		if service == "" {
 			break
 		}
 		w := wire.Step{
-			UID: s.UID, Path: u.RequestURI(), Host: u.Host, Namespace: s.Namespace, Timeout: s.Policy.Timeout,
+			UID: s.UID, Path: path, Host: u.Host, Namespace: s.Namespace, Timeout: s.Policy.Timeout,
 			Reference: s.Subscriber.Reference, Format: s.Policy.Format,
 		}
 		if w.Timeout == 0 {

@@ -24,6 +24,8 @@ const (
 	handshakePause    = 250 * time.Millisecond
 	handshakePauseMax = 5 * time.Second
 	handshakesAtOnce  = 32
+	// onDemand is how long one that is asked on demand is asked: it may have to start.
+	onDemand = time.Minute
 )
 
 // pod is a Pod, and what its sidecar told.
@@ -50,7 +52,7 @@ func newPod(p Pod) *pod {
 // same tells whether a Pod is still what it was.
 func (p *pod) same(q *Pod) bool {
 	return p.ID == q.ID && p.UID == q.UID && p.Namespace == q.Namespace && p.Sidecar == q.Sidecar &&
-		p.Zone == q.Zone && p.Weight == q.Weight && maps.Equal(p.Ports, q.Ports)
+		p.Zone == q.Zone && p.Weight == q.Weight && p.OnDemand == q.OnDemand && maps.Equal(p.Ports, q.Ports)
 }
 
 // rest waits before a pod is asked again that answered a handshake well, and then

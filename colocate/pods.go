@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -165,7 +166,9 @@ func (p *Pods) keepPods() {
 	for id, w := range wanted {
 		if p.pods[id] == nil {
 			p.pods[id] = newPod(*w)
-			p.greet(p.pods[id])
+			if !w.OnDemand {
+				p.greet(p.pods[id])
+			}
 		}
 	}
 }
@@ -178,12 +181,34 @@ func (p *pod) stop() {
 	}
 }
 
+// rouse has sidecars asked who they are that are on demand, and hold more than one step of
+// a chain.
+func (p *Pods) rouse(x *index, services []string) {
+	for _, d := range x.sleeping[services[0]] {
+		if d.holds(services) < 2 {
+			continue
+		}
+		p.mu.Lock()
+		if p.pods[d.ID] == d && !p.closed && d.cancel == nil && d.usable.Load() == nil {
+			p.greet(d)
+		}
+		p.mu.Unlock()
+	}
+}
+
 // greet has the pod's sidecar asked who it is. It is called with p.mu held.
 func (p *Pods) greet(d *pod) {
-	ctx, cancel := context.WithCancel(p.life)
+	limit := time.Duration(math.MaxInt64)
+	if d.OnDemand {
+		limit = onDemand
+	}
+	ctx, cancel := context.WithTimeout(p.life, limit)
 	d.cancel = cancel
 	p.shake.Go(func() {
 		defer cancel()
+		if d.OnDemand {
+			defer p.sleepAgain(d)
+		}
 		if !d.rest(ctx) {
 			return
 		}
@@ -206,6 +231,17 @@ func (p *Pods) greet(d *pod) {
 	})
 }
 
+// sleepAgain has a pod that is asked on demand, and did not answer well, be asked again
+// with the next chain.
+func (p *Pods) sleepAgain(d *pod) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pods[d.ID] == d && !p.closed && d.usable.Load() == nil {
+		d.cancel = nil
+		p.publish()
+	}
+}
+
 // doubt stops using a pod until its sidecar has answered again.
 func (p *Pods) doubt(d *pod, told *wire.Handshake) {
 	p.mu.Lock()
@@ -224,6 +260,7 @@ func (p *Pods) publish() {
 		generation: p.index.Load().generation + 1,
 		hosts:      hostsOf(p.mapped),
 		holders:    make(map[string][]*pod),
+		sleeping:   make(map[string][]*pod),
 	}
 	ids := make([]string, 0, len(p.pods))
 	for id, d := range p.pods {
@@ -232,6 +269,13 @@ func (p *Pods) publish() {
 		}
 	}
 	slices.Sort(ids)
+	for _, d := range p.pods {
+		if d.OnDemand && d.usable.Load() == nil {
+			for name := range d.Ports {
+				x.sleeping[name] = append(x.sleeping[name], d)
+			}
+		}
+	}
 	for _, id := range ids {
 		for name := range p.pods[id].Ports {
 			x.holders[name] = append(x.holders[name], p.pods[id])

@@ -2,6 +2,7 @@ package colocate
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -141,5 +142,31 @@ func TestAReportSpeaksOfAllSteps(t *testing.T) {
 		if l.Limit != c.MaxInFlight {
 			t.Errorf("step %s: %+v", l.Step, l)
 		}
+	}
+}
+
+func TestChainsRunInPodsOfTheOwnZone(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "a", "b")
+	w.pod("far", nil, w.steps...)
+	w.pod("near", nil, w.steps...)
+	w.m.Zone, w.m.Pods[0].Zone, w.m.Pods[1].Zone = "west", "east", "west"
+	w.apply("far", "near")
+	const in = "step a %[1]s stored 200; step b %[1]s colocated 200: completed"
+	for i := range 20 {
+		w.publish(ev(fmt.Sprint(i)))
+		w.settled()
+		wantStory(t, w, fmt.Sprintf(in, "near"))
+	}
+	// What is known of zones may come later than the pods.
+	moved := w.m
+	moved.Zone = "east"
+	if err := w.pods.SetMap(&moved); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		w.publish(ev(fmt.Sprint("more", i)))
+		w.settled()
+		wantStory(t, w, fmt.Sprintf(in, "far"))
 	}
 }

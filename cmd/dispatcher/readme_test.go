@@ -32,8 +32,8 @@ func blocks(t *testing.T, language string) []string {
 func readmeFiles(t *testing.T) string {
 	t.Helper()
 	yaml := blocks(t, "yaml")
-	if len(yaml) != 4 { // kube/inject tests the last
-		t.Fatalf("the README has %d blocks of YAML, want the flow, the configuration, a pod, and a Deployment", len(yaml))
+	if len(yaml) != 5 { // kube/inject tests the Deployment, cmd/sidecar the Knative Service
+		t.Fatalf("the README has %d blocks of YAML, want the flow, the configuration, a pod, a Deployment, and a Knative Service", len(yaml))
 	}
 	dir := t.TempDir()
 	// The second one speaks of a backend that need not be there.

@@ -1,6 +1,7 @@
 // Command sidecar runs chains of steps in the pod that it is in.
 //
 //	sidecar --listen ADDR --allow 9101,9102 --trust-keys FILE[,FILE]
+//	sidecar --listen ADDR --step resize=9101 --step caption=9102 --trust-keys FILE[,FILE]
 //
 // main only wires: what it starts is in colocate/sidecar.
 package main
@@ -83,10 +84,12 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 		flags.PrintDefaults()
 	}
 	flags.StringVar(&o.listen, "listen", "", "`ADDRESS` that takes chains; port 0 chooses a free one")
-	flags.Func("allow", "`PORTS` of steps that may be called, such as 9101,9102,[::1]:9103", func(s string) (err error) {
-		o.Allow, err = sidecar.ParsePorts(s)
+	flags.Func("allow", "`PORTS` of steps that may be called, such as 9101,9102,[::1]:9103", func(s string) error {
+		ports, err := sidecar.ParsePorts(s)
+		o.Allow = append(o.Allow, ports...)
 		return err
 	})
+	flags.Func("step", "`NAME=PORT` of a step that may be called, also without a slip by the path /NAME; may be given several times", o.step)
 	flags.Func("trust-keys", "`FILES` of Ed25519 public keys in PEM; read again when they change", func(s string) error {
 		o.keys = strings.Split(s, ",")
 		return nil
@@ -111,6 +114,23 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 		return nil, usageError{errors.New(`"sidecar --help" lists the flags`)}
 	}
 	return o, o.finish(flags, *level, stderr)
+}
+
+// step takes in the flag of that name.
+func (o *options) step(s string) error {
+	name, p, err := sidecar.ParseStep(s)
+	if err != nil {
+		return err
+	}
+	if _, twice := o.Names[name]; twice {
+		return fmt.Errorf("step %s is there twice", name)
+	}
+	if o.Names == nil {
+		o.Names = make(map[string]uint16)
+	}
+	o.Names[name] = p.Number
+	o.Allow = append(o.Allow, p)
+	return nil
 }
 
 func (o *options) finish(flags *flag.FlagSet, level string, stderr io.Writer) error {

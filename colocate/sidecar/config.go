@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sidestep-dev/sidestep/colocate/wire"
 )
 
 // Config of a Sidecar. Pod and Allow are required.
@@ -21,6 +23,9 @@ type Config struct {
 	Namespace string
 	// Allow are the steps that may be called, whatever a slip says.
 	Allow []Port
+	// Names are steps, ports of Allow, that are called without a slip, too: by a path that
+	// begins with the name. This is how the steps of a Knative Service are called.
+	Names map[string]uint16
 	// MaxInFlight bounds the calls to one step that are under way. 0: 64.
 	MaxInFlight int
 	// MaxChains bounds the chains in the pod, those that wait included. 0: 1024.
@@ -117,6 +122,18 @@ func parsePort(s string) (Port, error) {
 	return p, nil
 }
 
+// ParseStep reads NAME=PORT, such as resize=9101 or resize=[::1]:9101.
+func ParseStep(s string) (name string, p Port, err error) {
+	name, port, found := strings.Cut(s, "=")
+	if !found || !wire.IsStepName(name) {
+		return "", p, fmt.Errorf("%q: want NAME=PORT, the name of letters, digits, '-', '_' and '.'", s)
+	}
+	if p, err = parsePort(port); err != nil {
+		return "", p, fmt.Errorf("%q: %w", s, err)
+	}
+	return name, p, nil
+}
+
 // Validate tells what cannot be.
 func (c *Config) Validate() error {
 	switch {
@@ -138,6 +155,11 @@ func (c *Config) Validate() error {
 		}
 		if slices.ContainsFunc(c.Allow[:i], func(q Port) bool { return q.Number == p.Number }) {
 			return fmt.Errorf("port %d is allowed twice", p.Number)
+		}
+	}
+	for name, port := range c.Names {
+		if !wire.IsStepName(name) || !slices.ContainsFunc(c.Allow, func(p Port) bool { return p.Number == port }) {
+			return fmt.Errorf("step %.64q at port %d: want a name of letters, digits, '-', '_' and '.', and a port that is allowed", name, port)
 		}
 	}
 	return nil

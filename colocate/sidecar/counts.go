@@ -10,8 +10,8 @@ import (
 
 // counts are since the process began.
 type counts struct {
-	calls, completed, busy, gone, refused, lost atomic.Uint64
-	spilled                                     [wire.NotMine + 1]atomic.Uint64
+	calls, passed, completed, busy, gone, refused, lost atomic.Uint64
+	spilled                                             [wire.NotMine + 1]atomic.Uint64
 }
 
 func (c *counts) outcome(o *wire.Outcome) {
@@ -44,6 +44,9 @@ func (s *Sidecar) metrics() string {
 	}
 	b.WriteString("# HELP sidestep_sidecar_calls_total Calls of steps.\n# TYPE sidestep_sidecar_calls_total counter\n")
 	fmt.Fprintf(&b, "sidestep_sidecar_calls_total %d\n", c.calls.Load())
+	b.WriteString("# HELP sidestep_sidecar_passed_total Requests without a slip that were passed on to a step.\n" +
+		"# TYPE sidestep_sidecar_passed_total counter\n")
+	fmt.Fprintf(&b, "sidestep_sidecar_passed_total %d\n", c.passed.Load())
 	gauge := func(name, help string, v int64) {
 		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s gauge\n%s %d\n", name, help, name, name, v)
 	}

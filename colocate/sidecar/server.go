@@ -42,9 +42,11 @@ type Server struct {
 	s     *Sidecar
 	fast  fasthttp.Server
 	watch *watch
-	base  context.Context //nolint:containedctx // of all chains
-	abort context.CancelCauseFunc
-	stop  chan struct{}
+	// passer calls steps for requests without a slip.
+	passer *http.Transport
+	base   context.Context //nolint:containedctx // of all chains
+	abort  context.CancelCauseFunc
+	stop   chan struct{}
 
 	complained atomic.Int64 // when a refusal was last logged, in Unix ns
 
@@ -56,7 +58,7 @@ type Server struct {
 
 // NewServer makes a Server.
 func NewServer(s *Sidecar) *Server {
-	srv := &Server{s: s, watch: newWatch(s.KeepAlive, s.Idle), stop: make(chan struct{})}
+	srv := &Server{s: s, watch: newWatch(s.KeepAlive, s.Idle), passer: newPasser(s), stop: make(chan struct{})}
 	srv.base, srv.abort = context.WithCancelCause(context.Background())
 	srv.fast = fasthttp.Server{
 		Handler: srv.serve,
@@ -139,6 +141,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if first {
 		close(s.stop)
 	}
+	s.passer.CloseIdleConnections()
 	s.watching.Wait()
 	return err
 }
@@ -157,7 +160,14 @@ func (s *Server) drained(ctx context.Context) error {
 }
 
 func (s *Server) serve(ctx *fasthttp.RequestCtx) {
-	switch path := string(ctx.URI().PathOriginal()); {
+	path := string(ctx.URI().PathOriginal())
+	if len(ctx.Request.Header.Peek(wire.SlipHeader)) == 0 {
+		if st, rest := s.s.named(path); st != nil {
+			s.pass(ctx, st, rest)
+			return
+		}
+	}
+	switch {
 	case ctx.IsPost():
 		s.serveChain(ctx)
 	case !ctx.IsGet() && !ctx.IsHead():
@@ -170,6 +180,10 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 	case path == readyPath && s.s.draining.Load():
 		say(ctx, http.StatusServiceUnavailable, "stopping")
 	case path == readyPath:
+		if err := s.s.stepsAnswer(ctx); err != nil {
+			say(ctx, http.StatusServiceUnavailable, err.Error())
+			return
+		}
 		say(ctx, http.StatusOK, "ok")
 	case path == metricsPath:
 		say(ctx, http.StatusOK, s.s.metrics())

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -19,6 +20,9 @@ import (
 // defaultTimeout limits an attempt where the slip does not.
 const defaultTimeout = 10 * time.Minute
 
+// stepDialTimeout limits the look whether a step takes connections.
+const stepDialTimeout = 250 * time.Millisecond
+
 // Sidecar runs chains in its pod. Make it with New; Server serves it. Its methods
 // may be called from any goroutine.
 type Sidecar struct {
@@ -28,6 +32,8 @@ type Sidecar struct {
 	spool    *spool
 	memory   *budget.Budget
 	steps    []*step // as in Config.Allow
+	byName   map[string]*step
+	dialer   net.Dialer
 	chains   atomic.Int64
 	next     atomic.Uint64 // numbers chains
 	draining atomic.Bool
@@ -59,6 +65,10 @@ func New(c Config) (*Sidecar, error) {
 	s.memory = budget.New(s.Memory)
 	for _, p := range s.Allow {
 		s.steps = append(s.steps, newStep(p, strconv.Itoa(int(p.Number)), s.MaxInFlight))
+	}
+	s.byName, s.dialer.Timeout = make(map[string]*step, len(s.Names)), stepDialTimeout
+	for name, port := range s.Names {
+		s.byName[name] = s.step(port)
 	}
 	var err error
 	if s.spool, err = openSpool(&s.Config); err != nil {

@@ -146,6 +146,21 @@ func text(s string, most int) bool {
 	return true
 }
 
+// IsStepName tells whether a step may be called so in a path: it is a segment as it is
+// written, and none of a sidecar's own.
+func IsStepName(name string) bool {
+	if name == "" || name[0] == '.' || len(name) > 63 {
+		return false
+	}
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	return true
+}
+
 func hasFragment(path string) bool {
 	for i := range len(path) {
 		if path[i] == '#' {

@@ -29,6 +29,7 @@ func Find(o Objects, domain, self string) *Found {
 	for _, s := range o.Services {
 		f.services[key(s.Namespace, s.Name)] = s
 		f.payload(s)
+		f.knative(s)
 	}
 	for _, p := range o.Pods {
 		f.pod(p)
@@ -42,13 +43,14 @@ func Find(o Objects, domain, self string) *Found {
 func key(namespace, name string) string { return namespace + "/" + name }
 
 type finder struct {
-	self     string
-	domain   string
-	services map[string]*corev1.Service
-	carriers map[string]*carrier // pods with a sidecar that may be used
-	named    map[string][]string // hosts, by the name of a colocate.Service
-	refused  map[Refusal]bool
-	found    *Found
+	self      string
+	domain    string
+	services  map[string]*corev1.Service
+	carriers  map[string]*carrier // pods with a sidecar that may be used
+	named     map[string][]string // hosts, by the name of a colocate.Service
+	revisions []colocate.Pod      // each stands for the pods of a Knative Service
+	refused   map[Refusal]bool
+	found     *Found
 }
 
 // carrier is a pod that steps may be called in.
@@ -252,6 +254,11 @@ func (f *finder) selects(service *corev1.Service, s *discoveryv1.EndpointSlice) 
 		f.refuse("service", service.Namespace, service.Name, "EndpointSlice %s was not made by Kubernetes for its selector", s.Name)
 		return false
 	}
+	return f.wanted(service)
+}
+
+// wanted tells whether a Service has not opted out.
+func (f *finder) wanted(service *corev1.Service) bool {
 	switch v := service.Annotations[ColocateAnnotation]; v {
 	case "", "true":
 		return true
@@ -310,6 +317,7 @@ func (f *finder) finish() *Found {
 			m.Pods = append(m.Pods, c.out)
 		}
 	}
+	m.Pods = append(m.Pods, f.revisions...)
 	for name, hosts := range f.named {
 		m.Services = append(m.Services, colocate.Service{Name: name, Hosts: hosts})
 	}

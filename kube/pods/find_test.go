@@ -268,3 +268,57 @@ func TestPayloadsByReferenceAreAServicesToAskFor(t *testing.T) {
 		t.Error("before anything is known")
 	}
 }
+
+// asKnative makes a Service as Knative Serving makes it for a Knative Service.
+func asKnative(s *corev1.Service, steps string) {
+	s.Spec.Type, s.Spec.Selector = corev1.ServiceTypeExternalName, nil
+	s.Labels = map[string]string{routeLabel: s.Name}
+	s.Annotations = map[string]string{StepsAnnotation: steps}
+}
+
+func TestStepsOfAKnativeServiceAreNamedByThePath(t *testing.T) {
+	town := newTown()
+	asKnative(town.resize, "small=9101, large=9102")
+	town.resizeSlice.Endpoints, town.captionSlice.Endpoints = nil, nil
+	f := found(t, town.objects())
+	want := &colocate.Map{
+		Services: []colocate.Service{
+			{Name: "n/resize/large", Hosts: []string{"resize.n/large", "resize.n.svc/large", "resize.n.svc.cluster.local/large"}},
+			{Name: "n/resize/small", Hosts: []string{"resize.n/small", "resize.n.svc/small", "resize.n.svc.cluster.local/small"}},
+		},
+		Pods: []colocate.Pod{{
+			ID: "n/resize", UID: "n/resize", Namespace: "n", Sidecar: "http://resize.n.svc.cluster.local", Weight: 1, OnDemand: true,
+			Ports: map[string]uint16{"n/resize/small": 9101, "n/resize/large": 9102},
+		}},
+	}
+	if !reflect.DeepEqual(f.Map, want) || f.Refusals != nil {
+		t.Errorf("got %+v, refused %v\nwant %+v", f.Map, f.Refusals, want)
+	}
+}
+
+func TestStepsOfAKnativeServiceThatAreInDoubtAreLeftOut(t *testing.T) {
+	for name, row := range map[string]struct {
+		edit func(*corev1.Service)
+		why  string
+	}{
+		"opted out":            {func(s *corev1.Service) { s.Annotations[ColocateAnnotation] = "false" }, ""},
+		"no Knative Service":   {func(s *corev1.Service) { s.Labels = nil }, "is for a Knative Service"},
+		"no port":              {func(s *corev1.Service) { s.Annotations[StepsAnnotation] = "a" }, `"a": want NAME=PORT`},
+		"port 0":               {func(s *corev1.Service) { s.Annotations[StepsAnnotation] = "a=0" }, `"a=0": want NAME=PORT`},
+		"name that is no name": {func(s *corev1.Service) { s.Annotations[StepsAnnotation] = "a=1,b/c=2" }, `"b/c=2": want NAME=PORT`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			town := newTown()
+			asKnative(town.resize, "a=9101")
+			town.resizeSlice.Endpoints, town.captionSlice.Endpoints = nil, nil
+			row.edit(town.resize)
+			f := found(t, town.objects())
+			if len(f.Map.Pods) > 0 || len(f.Map.Services) > 0 {
+				t.Errorf("got %+v", f.Map)
+			}
+			if (row.why == "") != (f.Refusals == nil) || row.why != "" && !strings.Contains(f.Refusals[0].Why, row.why) {
+				t.Errorf("refused %v, want %q", f.Refusals, row.why)
+			}
+		})
+	}
+}

@@ -27,6 +27,10 @@ const (
 	// PayloadAnnotation of a Service is "reference" if it takes large payloads
 	// by reference, or "value".
 	PayloadAnnotation = "sidestep.dev/payload"
+	// StepsAnnotation of a Knative Service names its steps and their ports, such as
+	// "resize=9101,caption=9102"; it hands its annotations on to the Service that is
+	// its address.
+	StepsAnnotation = "sidestep.dev/steps"
 	// WeightAnnotation of a Pod is its share of the work, 1 to 1000, where pods
 	// are chosen by weight. 1 without it.
 	WeightAnnotation = "sidestep.dev/weight"
@@ -35,8 +39,12 @@ const (
 // maxWeight bounds WeightAnnotation.
 const maxWeight = 1000
 
-// revisionLabel is on the pods of a Knative Service.
-const revisionLabel = "serving.knative.dev/revision"
+// revisionLabel is on the pods of a Knative Service, and routeLabel on the Service that
+// is its address.
+const (
+	revisionLabel = "serving.knative.dev/revision"
+	routeLabel    = "serving.knative.dev/route"
+)
 
 // podKind is what the endpoints are of a Service with a selector.
 const podKind = "Pod"

@@ -70,7 +70,7 @@ func keepService(object any) (any, error) {
 	if !ok {
 		return object, nil // the tombstone of one
 	}
-	out := &corev1.Service{ObjectMeta: meta(&s.ObjectMeta, []string{ColocateAnnotation, PayloadAnnotation}, nil)}
+	out := &corev1.Service{ObjectMeta: meta(&s.ObjectMeta, []string{ColocateAnnotation, PayloadAnnotation, StepsAnnotation}, []string{routeLabel})}
 	out.Spec.Type, out.Spec.ClusterIP = s.Spec.Type, s.Spec.ClusterIP
 	if len(s.Spec.Selector) > 0 {
 		out.Spec.Selector = hasSelector

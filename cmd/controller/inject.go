@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"fmt"
 
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
@@ -29,7 +28,7 @@ func webhookServer(port int, k *inject.Keeper) webhook.Server {
 // addInjection has a manager publish the keys that sidecars trust, and put sidecars
 // into pods.
 func addInjection(ctx context.Context, m manager.Manager, direct client.Client, k *inject.Keeper, o options) error {
-	trust, err := cache.New(m.GetConfig(), cache.Options{Scheme: m.GetScheme(), ByObject: inject.TrustCache()})
+	trust, err := inject.NewTrustCache(m.GetConfig(), m.GetScheme())
 	if err != nil {
 		return err
 	}

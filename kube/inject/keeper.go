@@ -41,7 +41,7 @@ const keepEvery = 30 * time.Second
 type Keeper struct {
 	// Client reads from the API server.
 	Client client.Client
-	// TrustCache has the ConfigMaps, see TrustCache; whoever makes it starts it.
+	// TrustCache has the ConfigMaps, see NewTrustCache; whoever makes it starts it.
 	TrustCache cache.Cache
 	// Namespace of the installation.
 	Namespace string

@@ -8,7 +8,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -24,16 +26,24 @@ const (
 // crdName is what owns these ConfigMaps: they go with it, when Sidestep does.
 const crdName = v1alpha1.Resource + "." + v1alpha1.Group
 
-// TrustCache is how the cache of these ConfigMaps is set up: of all namespaces, and of
-// this name alone, which is also all that our role lets us see.
-func TrustCache() map[client.Object]cache.ByObject {
-	return map[client.Object]cache.ByObject{
+// NewTrustCache makes the cache of these ConfigMaps: of all namespaces, and of this name
+// alone, which is also all that our role lets us see.
+func NewTrustCache(config *rest.Config, scheme *runtime.Scheme) (cache.Cache, error) {
+	c, err := cache.New(config, cache.Options{Scheme: scheme, ByObject: map[client.Object]cache.ByObject{
 		&corev1.ConfigMap{}: {
 			Field:     fields.OneTermEqualSelector("metadata.name", TrustName),
 			Transform: cache.TransformStripManagedFields(),
 		},
-	}
+	}})
+	return everywhere{c}, err
 }
+
+// everywhere is a cache that a manager starts whether it leads or not: pods are let in by
+// each replica. Without a word a manager takes it for a leader's.
+type everywhere struct{ cache.Cache }
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable.
+func (everywhere) NeedLeaderElection() bool { return false }
 
 // Trust has the keys published in a namespace.
 func (k *Keeper) Trust(ctx context.Context, namespace string) error {

@@ -19,7 +19,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
@@ -70,7 +69,7 @@ func (w *world) injector() *injector {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	trust, err := cache.New(conf, cache.Options{Scheme: scheme(w.t), ByObject: inject.TrustCache()})
+	trust, err := inject.NewTrustCache(conf, scheme(w.t))
 	if err != nil {
 		w.t.Fatal(err)
 	}

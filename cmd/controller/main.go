@@ -29,10 +29,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/sidestep-dev/sidestep/claimcheck"
+	"github.com/sidestep-dev/sidestep/internal/telemetry"
 	"github.com/sidestep-dev/sidestep/kube/api/v1alpha1"
 	"github.com/sidestep-dev/sidestep/kube/broker"
 	"github.com/sidestep-dev/sidestep/kube/inject"
@@ -158,10 +160,11 @@ func serve(ctx context.Context, o options) (err error) {
 	r := &reconcile.Reconciler{
 		Client: m.GetClient(), Direct: m.GetAPIReader(),
 		Backend: system.Backend, Settings: system.Settings, CACerts: system.CACerts,
-		Roll: roll, Changed: system.Changed(), Events: recorder,
+		Roll: roll, Changed: system.Changed(), Events: recorder, Discarded: telemetry.NewDiscarded(),
 		Dispatcher:    network.GetServiceHostname(o.dispatcher, o.namespace),
 		ClusterDomain: network.GetClusterDomainName(),
 	}
+	metrics.Registry.MustRegister(r.Discarded)
 	if err := r.SetupWithManager(m); err != nil {
 		return err
 	}

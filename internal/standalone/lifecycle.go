@@ -47,13 +47,6 @@ type lifecycle struct {
 	state *state
 }
 
-func newDiscarded() prometheus.Counter {
-	return prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "sidestep_records_discarded_total",
-		Help: "Records left in channels and subscriptions that were removed, when their time to drain was over.",
-	})
-}
-
 // apply brings the logs, groups and the dispatcher's table to what is wanted,
 // which build makes with the UIDs that it is given. An error leaves the table
 // as it was; logs and groups may have been added.

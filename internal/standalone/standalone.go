@@ -15,6 +15,7 @@ import (
 	"github.com/sidestep-dev/sidestep/channel"
 	"github.com/sidestep-dev/sidestep/internal/claims"
 	"github.com/sidestep-dev/sidestep/internal/replica"
+	"github.com/sidestep-dev/sidestep/internal/telemetry"
 	"github.com/sidestep-dev/sidestep/internal/tracing"
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
 )
@@ -122,7 +123,7 @@ func (p *process) open(ctx context.Context, undo *closers) (err error) {
 		return err
 	}
 	p.lifecycle = &lifecycle{
-		backend: p.brokers.swap, brokers: p.brokers, logger: p.Logger, state: p.state, discarded: newDiscarded(),
+		backend: p.brokers.swap, brokers: p.brokers, logger: p.Logger, state: p.state, discarded: telemetry.NewDiscarded(),
 	}
 	p.brokers.lifecycle = p.lifecycle
 	p.Logger.Info("opened the backends", "data", p.Data, "backend", p.set.Config.Backend)

@@ -15,6 +15,7 @@ import (
 	"github.com/sidestep-dev/sidestep/channel/backend/membackend"
 	"github.com/sidestep-dev/sidestep/channel/egress"
 	"github.com/sidestep-dev/sidestep/channel/event"
+	"github.com/sidestep-dev/sidestep/internal/telemetry"
 )
 
 // town is a lifecycle on a backend in memory, in simulated time, with steps
@@ -53,7 +54,7 @@ func newTown(t *testing.T) *town {
 		t.Fatal(err)
 	}
 	w.l = &lifecycle{
-		backend: w.backend, dispatcher: w.d, logger: slog.New(w.logs), state: st, discarded: newDiscarded(),
+		backend: w.backend, dispatcher: w.d, logger: slog.New(w.logs), state: st, discarded: telemetry.NewDiscarded(),
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	w.stop = stop

@@ -52,3 +52,11 @@ func oneIf(f func() bool) func() float64 {
 		return 0
 	}
 }
+
+// NewDiscarded counts what is given up of what was stored. It is the caller's to register.
+func NewDiscarded() prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "sidestep_records_discarded_total",
+		Help: "Records left in channels and subscriptions that were removed, when their time to drain was over.",
+	})
+}

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -38,6 +39,7 @@ import (
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
 	"github.com/sidestep-dev/sidestep/claimcheck"
+	"github.com/sidestep-dev/sidestep/internal/telemetry"
 	"github.com/sidestep-dev/sidestep/kube/api/v1alpha1"
 	"github.com/sidestep-dev/sidestep/kube/broker"
 	"github.com/sidestep-dev/sidestep/kube/reconcile"
@@ -188,6 +190,7 @@ type world struct {
 	keyFile   string
 	slipKey   string // file, "" for none
 	stop      func() // the controller
+	discarded prometheus.Counter
 }
 
 // begin makes a namespace of the test's own, and runs a controller.
@@ -201,7 +204,7 @@ func beginWith(t *testing.T, open func(w *world) reconcile.Servers) *world {
 	t.Helper()
 	conf, c := api(t)
 	w := &world{
-		t: t, conf: conf, client: c, servers: newServers(t),
+		t: t, conf: conf, client: c, servers: newServers(t), discarded: telemetry.NewDiscarded(),
 		namespace: strings.ToLower(fmt.Sprintf("t-%x", time.Now().UnixNano())),
 		logger:    slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
 		key:       []byte("a key that all dispatchers share"),
@@ -308,7 +311,7 @@ func (w *world) controller() {
 	r := &reconcile.Reconciler{
 		Client: m.GetClient(), Direct: m.GetAPIReader(),
 		Backend: s.Backend, Settings: s.Settings, CACerts: s.CACerts,
-		Roll: roll, Changed: s.Changed(), Events: s.Events,
+		Roll: roll, Changed: s.Changed(), Events: s.Events, Discarded: w.discarded,
 		Dispatcher: dispatcher, ClusterDomain: "cluster.local",
 	}
 	if err := m.Add(s); err != nil {

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
@@ -251,6 +253,39 @@ func TestADeletedChannelDeliversWhatItHasBeforeItGoes(t *testing.T) {
 	})
 	if _, err := w.backend.Lag(context.Background(), w.namespace+"/c", "a"); !errors.Is(err, backend.ErrNotFound) {
 		t.Errorf("its log is not gone: %v", err)
+	}
+}
+
+func TestWhatIsLeftOfADeletedChannelIsCounted(t *testing.T) {
+	w := begin(t)
+	l := newLedger(t)
+	l.setFail(true)
+	w.configure(map[string]string{"dispatch": "drainOnDelete: 1s"})
+	await(t, "that to be in effect", func() error {
+		if got := w.state().Config.Dispatch.DrainOnDelete; got != time.Second {
+			return fmt.Errorf("it is %v", got)
+		}
+		return nil
+	})
+	d := w.dispatcher("d-1", "127.0.0.1")
+	c := w.make("c", v1alpha1.SidestepChannelSpec{})
+	w.subscribe("c", patient(t, "a", l.url))
+	await(t, "the subscription", w.subscribed("c", "a", corev1.ConditionTrue, ""))
+	if status := d.post("c", "1"); status != 202 {
+		t.Fatalf("answered %d", status)
+	}
+	if err := w.client.Delete(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the channel to be gone", func() error {
+		err := w.client.Get(t.Context(), client.ObjectKeyFromObject(c), &v1alpha1.SidestepChannel{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("it is there: %w", err)
+	})
+	if got := testutil.ToFloat64(w.discarded); got != 1 {
+		t.Errorf("%v records were discarded, want 1", got)
 	}
 }
 

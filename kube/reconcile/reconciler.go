@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -58,6 +59,8 @@ type Reconciler struct {
 	// Changed has all channels looked at; nil: never.
 	Changed <-chan event.TypedGenericEvent[*corev1.ConfigMap]
 	Events  events.EventRecorder
+	// Discarded counts records that were left when something was removed.
+	Discarded prometheus.Counter
 	// Dispatcher is the host name of the dispatchers' Service.
 	Dispatcher, ClusterDomain string
 	// Now is the time; nil: time.Now.
@@ -329,6 +332,7 @@ func (w *work) deleteGroups(ctx context.Context) error {
 	if f == nil {
 		return nil
 	}
+	var discarded int64
 	kept := make([]v1alpha1.Position, 0, len(w.c.Status.Positions))
 	for _, p := range w.c.Status.Positions {
 		uid := p.Subscriber.UID
@@ -344,6 +348,7 @@ func (w *work) deleteGroups(ctx context.Context) error {
 			return err
 		}
 		if lag.Records > 0 {
+			discarded += lag.Records
 			w.event(warning, "RecordsDiscarded", "Subscription %s was removed; %d records that it had yet to settle are discarded",
 				nameOf(&p.Subscriber), lag.Records)
 		}
@@ -355,6 +360,7 @@ func (w *work) deleteGroups(ctx context.Context) error {
 	if err := w.save(ctx); err != nil {
 		return err
 	}
+	w.Discarded.Add(float64(discarded))
 	w.soon(drainPoll) // one that has come back is made anew
 	return nil
 }

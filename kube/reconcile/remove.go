@@ -95,7 +95,11 @@ func (w *work) drain(ctx context.Context) (bool, error) {
 	}
 	manage.MarkTrue(v1alpha1.ConditionDrained)
 	w.c.Status.Backend = ""
-	return true, w.save(ctx)
+	if err := w.save(ctx); err != nil {
+		return true, err
+	}
+	w.Discarded.Add(float64(left))
+	return true, nil
 }
 
 // fed is a channel whose subscriptions hand their answers, or their dead letters,

@@ -169,13 +169,19 @@ func object(apiVersion, kind, ns, name string) *unstructured.Unstructured {
 // await waits until ok returns nil.
 func (s *scene) await(what string, ok func() error) {
 	s.t.Helper()
+	s.awaitFor(guard, what, ok)
+}
+
+// awaitFor is await for what may take longer.
+func (s *scene) awaitFor(most time.Duration, what string, ok func() error) {
+	s.t.Helper()
 	var err error
-	for deadline := time.Now().Add(guard); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(most); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if err = ok(); err == nil {
 			return
 		}
 	}
-	s.t.Fatalf("waited %v for %s: %v", guard, what, err)
+	s.t.Fatalf("waited %v for %s: %v", most, what, err)
 }
 
 // ready waits until an object is, as of its present spec.

@@ -44,7 +44,8 @@ func TestManySequencesBecomeReadyAndDeliver(t *testing.T) {
 			for i := range n {
 				s.apply(many(fmt.Sprintf("m%d", i), kind.apiVersion, kind.name, steps))
 			}
-			s.await("all Sequences to be ready", func() error {
+			// On a busy machine InMemoryChannel's take seconds each.
+			s.awaitFor(guard+time.Duration(n)*5*time.Second, "all Sequences to be ready", func() error {
 				if got := sequences.count(); got < n {
 					return fmt.Errorf("%d of %d are", got, n)
 				}

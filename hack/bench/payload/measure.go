@@ -22,8 +22,8 @@ const (
 	mostPerSize = 20
 	leastMade   = 5 // chains by reference within a pod: the first one meets cold caches
 	warmUp      = 20
-	leastPairs  = 2 // of a payload by reference and an event of the smallest size
-	rest        = 20 * time.Millisecond
+	leastPairs  = 4 // of a payload by reference and an event of the smallest size
+	rest        = 100 * time.Millisecond // before a chain, and within it before its hops
 	patience    = 2 * time.Minute // for one payload
 )
 
@@ -115,8 +115,8 @@ func (b *bench) times(ctx context.Context, c contender, r *results) error {
 }
 
 // hopTimes measures hops by reference in turn with those of the smallest size. Both
-// begin after a rest: a process that has just had much to do, or nothing, hops at
-// another pace than one in the midst of many hops.
+// begin after a rest, and so do the hops of both (see steps.pass): a process that has
+// just had much to do, or nothing, hops at another pace than one in the midst of many hops.
 func (b *bench) hopTimes(ctx context.Context, p *running, c contender, r *results) error {
 	least := b.sizes[0]
 	var all []float64

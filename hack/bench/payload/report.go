@@ -13,7 +13,7 @@ const method = "`make bench-payload` writes this section. Do not edit it.\n\n" +
 (net/http, nothing checked, nothing hashed, nothing durable in the log), and through Sidestep (the released binary, standalone, default settings) with its
 payloads in files or on an S3 server (versitygw, over files, on the same machine). One payload at a time, from the beginning of the POST until the step has read
 all of it. By reference, 32 steps pass on the reference that they get, and a *hop* is the time from just before a step writes its
-answer until the next step's handler is entered; a payload takes turns with one of 1 KiB, which travels in the log, and both begin after 20 ms of rest. Memory is the peak of a fresh process that carries four at once. All parts share the cores.
+answer until the next step's handler is entered; a payload takes turns with one of 1 KiB, which travels in the log, and the hops of both begin after 100 ms of rest. Memory is the peak of a fresh process that carries four at once. All parts share the cores.
 `
 
 // goals of the project.

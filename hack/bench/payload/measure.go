@@ -22,9 +22,9 @@ const (
 	mostPerSize = 20
 	leastMade   = 5 // chains by reference within a pod: the first one meets cold caches
 	warmUp      = 20
-	leastPairs  = 4 // of a payload by reference and an event of the smallest size
+	leastPairs  = 4                      // of a payload by reference and an event of the smallest size
 	rest        = 100 * time.Millisecond // before a chain, and within it before its hops
-	patience    = 2 * time.Minute // for one payload
+	patience    = 2 * time.Minute        // for one payload
 )
 
 // bench measures.

@@ -2,7 +2,6 @@ package brokertest
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -13,6 +12,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"github.com/sidestep-dev/sidestep/internal/kafkabroker"
 )
 
 // What the child is told.
@@ -116,20 +117,15 @@ func (b *Broker) await(t testing.TB) {
 	}
 }
 
-// FreeAddress is one of the loopback interface on which nobody listens. Its port
-// is below those that the kernel gives to outgoing connections: it stays free
-// while its owner is dead.
+// FreeAddress is one of the loopback interface on which nobody listens, and which nobody
+// else is given: it stays free while its owner is dead.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	for range 1000 {
-		address := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
-		if l, err := net.Listen("tcp", address); err == nil {
-			l.Close()
-			return address
-		}
+	address, err := kafkabroker.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port found")
-	return ""
+	return address
 }
 
 // reachable: it has read its store and serves JetStream.

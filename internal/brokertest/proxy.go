@@ -3,8 +3,6 @@ package brokertest
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -40,17 +38,12 @@ var silence = sync.OnceFunc(func() { zerolog.SetGlobalLevel(zerolog.Disabled) })
 func StartProxy(t testing.TB, to string) *Proxy {
 	t.Helper()
 	silence()
-	p := &Proxy{t: t, to: to}
-	for range 100 {
-		// Not one that the kernel gives to others while the proxy is cut, and does not listen.
-		p.address = fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))
-		if p.proxy = p.start(); p.proxy != nil {
-			t.Cleanup(p.Cut)
-			return p
-		}
+	p := &Proxy{t: t, to: to, address: FreeAddress(t)}
+	if p.proxy = p.start(); p.proxy == nil {
+		t.Fatalf("the proxy cannot listen on %s", p.address)
 	}
-	t.Fatal("no free port for a proxy")
-	return nil
+	t.Cleanup(p.Cut)
+	return p
 }
 
 func (p *Proxy) start() *toxiproxy.Proxy {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -160,17 +158,3 @@ func (b *Broker) Kill() {
 
 // Again starts it on what it stored, after Kill.
 func (b *Broker) Again(ctx context.Context) error { return b.start(ctx) }
-
-// FreeAddress is one of the loopback interface on which nobody listens. Its port
-// is below those that the kernel gives to outgoing connections: it stays free
-// while its owner is dead.
-func FreeAddress() (string, error) {
-	for range 1000 {
-		address := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
-		if l, err := net.Listen("tcp", address); err == nil {
-			l.Close()
-			return address, nil
-		}
-	}
-	return "", errors.New("no free port found")
-}

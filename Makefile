@@ -87,7 +87,7 @@ bench-scale-brokers: ## measure 5,000 channels in one process, and in three that
 	$(GO) -C hack/bench run ./scale -backend nats -replicas 1,3 -write $(CURDIR)/docs/perf.md
 	$(GO) -C hack/bench run ./scale -backend kafka -replicas 1,3 -write $(CURDIR)/docs/perf.md
 
-bench-payload: ## compare how payloads up to 512 MiB travel (about 15 minutes); writes docs/perf.md
+bench-payload: ## compare how payloads up to 512 MiB travel (about 30 minutes); writes docs/perf.md
 	$(GO) -C hack/bench run ./payload -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
 
 bench-swap: ## measure changes of the backend under load (about 3 minutes); writes docs/perf.md

@@ -15,20 +15,7 @@ import (
 // delivered by one of them, and all by the one that is left.
 func TestProcessesWithAKeyInCommonShareABroker(t *testing.T) {
 	t.Parallel()
-	n, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.Start()
-	t.Cleanup(func() {
-		n.Shutdown()
-		n.WaitForShutdown()
-	})
-	if !n.ReadyForConnections(patience) {
-		t.Fatal("nats-server is not ready")
-	}
+	n := startServer(t, server.Options{})
 	s := newSite(t)
 	s.write("a.yaml", sequenceYAML("seq", "Never", s.step("a"), s.step("b")))
 	s.write("config.yaml", fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: config-sidestep}\ndata:\n"+

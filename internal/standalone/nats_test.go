@@ -14,21 +14,7 @@ import (
 func TestFlowsRunOnAServerThatAsksWhoWeAre(t *testing.T) {
 	t.Parallel()
 	const password = "s3cret-of-the-test"
-	n, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
-		Username: "sidestep", Password: password,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.Start()
-	t.Cleanup(func() {
-		n.Shutdown()
-		n.WaitForShutdown()
-	})
-	if !n.ReadyForConnections(patience) {
-		t.Fatal("nats-server is not ready")
-	}
+	n := startServer(t, server.Options{Username: "sidestep", Password: password})
 	file := filepath.Join(t.TempDir(), "password")
 	s := newSite(t)
 	s.write("a.yaml", sequenceYAML("seq", "Never", s.step("a"), s.step("b")))
@@ -39,7 +25,7 @@ func TestFlowsRunOnAServerThatAsksWhoWeAre(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := s.begin()
-	err = r.end()
+	err := r.end()
 	if err == nil || !strings.Contains(err.Error(), "Authorization Violation") || strings.Contains(err.Error(), "another") {
 		t.Fatalf("with a wrong password it ended with %v", err)
 	}
@@ -52,4 +38,23 @@ func TestFlowsRunOnAServerThatAsksWhoWeAre(t *testing.T) {
 	if strings.Contains(r.logs.String(), password) {
 		t.Error("the log holds the password")
 	}
+}
+
+// startServer starts an external server with JetStream, in this process.
+func startServer(t *testing.T, o server.Options) *server.Server {
+	t.Helper()
+	o.Host, o.Port, o.JetStream, o.StoreDir, o.NoLog, o.NoSigs = "127.0.0.1", -1, true, t.TempDir(), true, true
+	n, err := server.NewServer(&o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Start()
+	t.Cleanup(func() {
+		n.Shutdown()
+		n.WaitForShutdown()
+	})
+	if !n.ReadyForConnections(patience) {
+		t.Fatal("nats-server is not ready")
+	}
+	return n
 }

@@ -19,16 +19,7 @@ func TestManyLogsAreMadeAtOnceAtASlowBroker(t *testing.T) {
 	p := brokertest.StartProxy(t, brokertest.Start(t).Address)
 	b := connectTo(t, Config{URL: "nats://" + p.Address(), RequestTimeout: timeout})
 	p.Poison("bandwidth", map[string]int64{"rate": 200})
-	var making errgroup.Group
-	for i := range logs {
-		making.Go(func() error {
-			_, err := b.EnsureLog(t.Context(), backend.Log{Name: fmt.Sprint("test/", i)})
-			return err
-		})
-	}
-	if err := making.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	makeAtOnce(t, b, logs)
 	p.Clear()
 	for _, i := range []int{0, logs - 1} {
 		log := fmt.Sprint("test/", i)
@@ -53,16 +44,7 @@ func TestLogsThatAreMadeAtOnceChangeEachStreamOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var making errgroup.Group
-	for i := range logs {
-		making.Go(func() error {
-			_, err := b.EnsureLog(t.Context(), backend.Log{Name: fmt.Sprint("test/", i)})
-			return err
-		})
-	}
-	if err := making.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	makeAtOnce(t, b, logs)
 	if err := b.nc.FlushWithContext(ctxOf(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -73,5 +55,20 @@ func TestLogsThatAreMadeAtOnceChangeEachStreamOnce(t *testing.T) {
 	// Not all begin before the first is done.
 	if changes < shardCount || changes > shardCount*3/2 {
 		t.Errorf("%d streams were made or changed %d times for %d logs", shardCount, changes, logs)
+	}
+}
+
+// makeAtOnce makes logs test/0 and so on.
+func makeAtOnce(t *testing.T, b *Backend, logs int) {
+	t.Helper()
+	var making errgroup.Group
+	for i := range logs {
+		making.Go(func() error {
+			_, err := b.EnsureLog(t.Context(), backend.Log{Name: fmt.Sprint("test/", i)})
+			return err
+		})
+	}
+	if err := making.Wait(); err != nil {
+		t.Fatal(err)
 	}
 }

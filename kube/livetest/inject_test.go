@@ -300,22 +300,40 @@ func TestKeysAreRenewedWhilePodsAreMade(t *testing.T) {
 		delete(s.Annotations, ring.Changed)
 		return w.client.Update(t.Context(), s)
 	})
-	for i, want := range []int{2, 2, 1} {
-		if i == 0 {
-			in.ahead.Add(int64(ring.Certificates("").Age))
-		} else {
-			in.ahead.Add(int64(ring.Certificates("").Overlap))
-		}
+	for _, state := range []struct {
+		beside  string // what the Secret holds beside the current certificate
+		ahead   time.Duration
+		trusted int
+	}{
 		// The first advance is long enough for two turns of the slip key.
+		{ring.Next, ring.Certificates("").Age, 2},
+		{ring.Former, ring.Certificates("").Overlap, 2},
+		{"", ring.Certificates("").Overlap, 1},
+	} {
+		in.ahead.Add(int64(state.ahead))
+		// The ring first: in two states the API server trusts as many, and a clock that
+		// goes on before a state has begun gives that state a beginning in the future.
+		await(t, "the certificate's turn", func() error {
+			s := new(corev1.Secret)
+			if err := w.client.Get(t.Context(), types.NamespacedName{Namespace: system, Name: inject.CertificateSecret}, s); err != nil {
+				return err
+			}
+			for _, name := range []string{ring.Next, ring.Former} {
+				if has := len(s.Data[name]) > 0; has != (name == state.beside) {
+					return fmt.Errorf("%s is there: %v, want %q beside the current one", name, has, state.beside)
+				}
+			}
+			return nil
+		})
 		await(t, "the API server to be told", func() error {
-			if got := bundle(); got != want {
-				return fmt.Errorf("%d certificates are trusted, want %d", got, want)
+			if got := bundle(); got != state.trusted {
+				return fmt.Errorf("%d certificates are trusted, want %d", got, state.trusted)
 			}
 			return nil
 		})
 		for range 5 {
 			if err := injected(in.made(w.asking(w.namespace))); err != nil {
-				t.Errorf("state %d: %v", i, err)
+				t.Errorf("beside the current one %q: %v", state.beside, err)
 			}
 		}
 	}

@@ -318,6 +318,14 @@ func TestAnEventIsHandedToWhoHasTheStepSoonest(t *testing.T) {
 	if d := s.SpillAfter("b", "resize", 1000, limit); d != limit {
 		t.Errorf("in the least busy pod an event is given back after %v", d)
 	}
+	// At 100 MB/s the way takes 40 ms for this one, of 1 s that is won.
+	if d := s.SpillAfter("a", "resize", 2e6, limit); d != 0 {
+		t.Errorf("an event of 2 MB waits for %v", d)
+	}
+	// And 0.4 s for this one, which would win 0.6 s, after as long.
+	if d := s.SpillAfter("a", "resize", 20e6, limit); d != limit {
+		t.Errorf("an event of 20 MB is given back after %v", d)
+	}
 	// Not if the way there takes longer than the wait.
 	if d := s.SpillAfter("a", "resize", 1<<30, limit); d != limit {
 		t.Errorf("an event of 1 GiB is given back after %v", d)

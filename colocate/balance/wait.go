@@ -59,10 +59,16 @@ func (p *pod) delay(now time.Duration) float64 {
 	return wait + p.link.roundTrip
 }
 
+// dearness bounds by how much a hand-over has to be worth its while: in transfers
+// of its payload.
+const dearness = 4
+
 // SpillAfter is how long a chain that is in a replica may wait there for a place
 // at a step before it is given back: 0 if, as far as is known, the wait there is
 // longer than a hand-over to another replica takes, with the transfer of a
-// payload of that many bytes out and in, and its wait there. Else it is limit: a
+// payload of that many bytes out and in, and its wait there. A payload takes the
+// links from others as well, and what is known of a wait is never exact, so the
+// larger it is the more must be won, up to as much again. Else it is limit: a
 // wait that has begun is no reason to begin another one at the end of a longer
 // queue. (Both shorter waits and waits that grow with what is known were compared in
 // a simulation; either lets chains change places for nothing when all pods are
@@ -74,8 +80,13 @@ func (s *Set) SpillAfter(replica, step string, payload int64, limit time.Duratio
 		return limit
 	}
 	q := query{set: s, now: now, exclude: exclude, panics: s.panics(st, now)}
-	_, there := q.soonest(st.all, here, step, payload)
-	if here.waitSeconds(here.reported(step), now) > here.transfer(payload)+there {
+	other, there := q.soonest(st.all, here, step, payload)
+	if other == nil {
+		return limit
+	}
+	out, in := here.transfer(payload), other.transfer(payload)
+	handOver := out + there
+	if here.waitSeconds(here.reported(step), now) > handOver+min(handOver, dearness*(out+in)) {
 		return 0
 	}
 	return limit

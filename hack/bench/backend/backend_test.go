@@ -20,12 +20,19 @@ func TestTheTableSaysWhatIsReached(t *testing.T) {
 	}
 }
 
-func TestTheTableOfTheSequenceSaysWhatIsReached(t *testing.T) {
+func TestTheTableOfTheFlowsSaysWhatIsReached(t *testing.T) {
 	t.Parallel()
-	text := sequenceTable([]sequenceResult{{400, 30}, {600, 20}, {500, 10}}, []sequenceResult{{deliveries: 9, p50: 12.5}})
+	f := flows{
+		ours:   map[int][]sequenceResult{1: {{400, 30}, {600, 20}, {500, 10}}, 5: {{100, 50}}},
+		relay:  map[int][]sequenceResult{1: {{800, 10}, {600, 10}, {1000, 10}}, 5: {{200, 25}}},
+		single: []sequenceResult{{deliveries: 9, p50: 12.5}},
+	}
+	text := f.table()
 	for _, want := range []string{
-		"| record deliveries/s, all steps, 32 events at once | 500 (400–600) | >= 500 | yes |",
-		"one partition | 100 (80–120) |", "32 at once, p50, ms | 20.0 (10.0–30.0) |", "one event at a time, p50, ms | 12.5",
+		"| one step: deliveries/s of each partition | 500 (400–600) | 800 (600–1,000) | 0.50 (0.50–1.00) | >= 500 | yes |",
+		"| the same, from the first publish to the last step, p50, ms | 20.0 (10.0–30.0) | 10.0 (10.0–10.0) | 2.00 (1.00–3.00) |",
+		"| 5 steps: deliveries/s of each partition | 100 (100–100) | 200 (200–200) | 0.50 (0.50–0.50) |",
+		"| 5 steps, one event at a time, p50, ms | 12.5",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%s\nlacks %s", text, want)

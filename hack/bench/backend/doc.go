@@ -5,7 +5,8 @@
 //	deliver    what was published is received and acked (franz-go: polled and committed)
 //	latency    200 records/s: from before the publish until it is received
 //
-//	sequence   64 KiB events through five steps, each hop through a topic, in a dispatcher process
+//	sequences  64 KiB events through one step and through five, each hop through a topic, in a
+//	           dispatcher process, beside a relay of franz-go through as many topics
 //
 // Contenders take turns, in a shuffled order in every round; ratios are taken
 // within a round. The broker is the real one of package kafkabroker, or the one that

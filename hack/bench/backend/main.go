@@ -75,16 +75,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s, err := startSequence(ctx, o.broker)
+	f, err := measureFlows(ctx, o, stderr)
 	if err != nil {
 		return err
 	}
-	loaded, single, err := s.rounds(ctx, o)
-	if err = errors.Join(err, s.close()); err != nil {
-		return err
-	}
 	machine := fmt.Sprintf("%s/%s, %d CPUs, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
-	text := table(o, where, machine, ours, other) + sequenceTable(loaded, single)
+	text := table(o, where, machine, ours, other) + f.table()
 	fmt.Fprint(stdout, text)
 	if o.write != "" {
 		return section.Write(o.write, "bench-backend", text)

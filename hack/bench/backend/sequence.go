@@ -26,11 +26,14 @@ const (
 	sequenceData  = 64 << 10
 	// sequenceWindow is how many events are under way at once.
 	sequenceWindow = 32
-	// goalDeliveries is what all steps together are to get in a second.
+	// goalDeliveries is what a partition's step is to get in a second.
 	goalDeliveries = 500
 )
 
-// sequence is a Sequence of five steps, Never, in a dispatcher on Kafka:
+// lengths of the Sequences: one step is one partition alone.
+var lengths = [...]int{1, sequenceSteps}
+
+// sequence is Sequences of one step and of five, Never, in a dispatcher on Kafka:
 //
 //	this process: post ---> [dispatcher] ---> steps, which answer with what they got
 //	                           |  ^                    |
@@ -40,6 +43,7 @@ const (
 // An event takes the place of one that has come to the end.
 type sequence struct {
 	dispatcher *process.Child
+	urls       map[string]string // by the Sequence's name
 	server     *http.Server
 	client     http.Client
 	dir        string
@@ -48,12 +52,12 @@ type sequence struct {
 	waiting map[string]chan time.Time // by event
 }
 
-// sequenceResult is one round's: record deliveries in a second, all steps
-// together, and milliseconds from the post to the last step.
+// sequenceResult is one run's: record deliveries in a second to each step, and
+// milliseconds from the post to the last step.
 type sequenceResult struct{ deliveries, p50 float64 }
 
 func startSequence(ctx context.Context, broker string) (s *sequence, err error) {
-	s = &sequence{waiting: make(map[string]chan time.Time)}
+	s = &sequence{urls: make(map[string]string), waiting: make(map[string]chan time.Time)}
 	s.client.Transport = &http.Transport{MaxIdleConnsPerHost: sequenceWindow}
 	defer func() {
 		if err != nil {
@@ -82,29 +86,39 @@ func startSequence(ctx context.Context, broker string) (s *sequence, err error) 
 			"standalone", "-f", file, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
 			"--data", filepath.Join(s.dir, "data"), "--output", "json",
 		},
-		Accept: func(r process.Ready) bool { return r.Kind == "Sequence" },
+		Accept: func(r process.Ready) bool {
+			if r.Kind == "Sequence" {
+				s.urls[r.Name] = r.URL
+			}
+			return len(s.urls) == len(lengths)
+		},
 	})
 	return s, err
 }
 
-// sequenceYAML is the flow, and what has its channels on the broker.
-func sequenceYAML(steps, broker string) string {
+// sequenceName is that of the Sequence with so many steps.
+func sequenceName(steps int) string { return fmt.Sprintf("steps-%d", steps) }
+
+// sequenceYAML is the flows, and what has their channels on the broker.
+func sequenceYAML(url, broker string) string {
 	var b strings.Builder
-	b.WriteString(`apiVersion: flows.knative.dev/v1
+	for _, steps := range lengths {
+		fmt.Fprintf(&b, `apiVersion: flows.knative.dev/v1
 kind: Sequence
-metadata: {name: bench}
+metadata: {name: %s}
 spec:
   channelTemplate:
     apiVersion: messaging.sidestep.dev/v1alpha1
     kind: SidestepChannel
     spec: {shortCircuit: Never}
   steps:
-`)
-	for i := range sequenceSteps {
-		fmt.Fprintf(&b, "    - uri: %s/%d\n", steps, i+1)
+`, sequenceName(steps))
+		for i := range steps {
+			fmt.Fprintf(&b, "    - uri: %s/%d\n", url, i+1+sequenceSteps-steps)
+		}
+		b.WriteString("---\n")
 	}
-	fmt.Fprintf(&b, `---
-apiVersion: v1
+	fmt.Fprintf(&b, `apiVersion: v1
 kind: ConfigMap
 metadata: {name: config-sidestep}
 data:
@@ -140,8 +154,8 @@ func (s *sequence) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(data)
 }
 
-// measure has n events go through, so many at once.
-func (s *sequence) measure(ctx context.Context, round, n, window int) (r sequenceResult, err error) {
+// measure has n events go through so many steps, so many at once.
+func (s *sequence) measure(ctx context.Context, run string, steps, n, window int) (r sequenceResult, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, deadline, errors.New("an event does not come to the end"))
 	defer cancel()
 	var (
@@ -155,7 +169,7 @@ func (s *sequence) measure(ctx context.Context, round, n, window int) (r sequenc
 	for range window {
 		working.Go(func() {
 			for i := range next {
-				ms, failed := s.event(ctx, fmt.Sprintf("%d-%d", round, i), data)
+				ms, failed := s.event(ctx, s.urls[sequenceName(steps)], fmt.Sprintf("%s-%d", run, i), data)
 				mu.Lock()
 				if err = errors.Join(err, failed); failed == nil {
 					took = append(took, ms)
@@ -172,19 +186,19 @@ func (s *sequence) measure(ctx context.Context, round, n, window int) (r sequenc
 	if err != nil {
 		return r, s.dispatcher.Explain(err)
 	}
-	r.deliveries = float64(n*sequenceSteps) / time.Since(begun).Seconds()
+	r.deliveries = float64(n) / time.Since(begun).Seconds()
 	slices.Sort(took)
 	r.p50 = stats.Quantile(took, 0.5)
 	return r, nil
 }
 
 // event posts one and waits until the last step has it.
-func (s *sequence) event(ctx context.Context, id string, data []byte) (ms float64, err error) {
+func (s *sequence) event(ctx context.Context, url, id string, data []byte) (ms float64, err error) {
 	came := make(chan time.Time, 1)
 	s.mu.Lock()
 	s.waiting[id] = came
 	s.mu.Unlock()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.dispatcher.URL, bytes.NewReader(data))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(data))
 	if err != nil {
 		return 0, err
 	}
@@ -219,45 +233,4 @@ func (s *sequence) close() error {
 	}
 	s.client.CloseIdleConnections()
 	return os.RemoveAll(s.dir)
-}
-
-// rounds measures the Sequence, under load and one event at a time.
-func (s *sequence) rounds(ctx context.Context, o options) (loaded, single []sequenceResult, err error) {
-	for round := range o.rounds + 1 { // the first one warms up
-		a, err := s.measure(ctx, 2*round, o.events, sequenceWindow)
-		if err != nil {
-			return nil, nil, err
-		}
-		b, err := s.measure(ctx, 2*round+1, max(o.events/20, 1), 1)
-		if err != nil {
-			return nil, nil, err
-		}
-		fmt.Fprintf(os.Stderr, "round %d: five steps, %d at once: %6.0f deliveries/s, p50 %.1f ms; one at a time: p50 %.1f ms\n",
-			round, sequenceWindow, a.deliveries, a.p50, b.p50)
-		if round > 0 {
-			loaded, single = append(loaded, a), append(single, b)
-		}
-	}
-	return loaded, single, nil
-}
-
-func sequenceTable(loaded, single []sequenceResult) string {
-	of := func(all []sequenceResult, f func(sequenceResult) float64) stats.Summary {
-		var values []float64
-		for _, r := range all {
-			values = append(values, f(r))
-		}
-		return stats.Summarize(values)
-	}
-	deliveries := of(loaded, func(r sequenceResult) float64 { return r.deliveries })
-	var b strings.Builder
-	fmt.Fprintf(&b, "\nA Sequence of %d steps, `Never`, with %d KiB of data in each event, in a dispatcher process on the same broker; each step's channel has one partition:\n\n",
-		sequenceSteps, sequenceData>>10)
-	b.WriteString("| | median (smallest–largest) | goal | reached |\n|---|---|---|---|\n")
-	fmt.Fprintf(&b, "| record deliveries/s, all steps, %d events at once | %s | >= %d | %s |\n", sequenceWindow, deliveries.Format(0),
-		goalDeliveries, map[bool]string{true: "yes", false: "no"}[deliveries.Median >= goalDeliveries])
-	fmt.Fprintf(&b, "| the same, of one partition | %s |  |  |\n", of(loaded, func(r sequenceResult) float64 { return r.deliveries / sequenceSteps }).Format(0))
-	fmt.Fprintf(&b, "| from ingress to the last step, %d at once, p50, ms | %s |  |  |\n", sequenceWindow, of(loaded, func(r sequenceResult) float64 { return r.p50 }).Format(1))
-	fmt.Fprintf(&b, "| the same, one event at a time, p50, ms | %s |  |  |\n", of(single, func(r sequenceResult) float64 { return r.p50 }).Format(1))
-	return b.String()
 }

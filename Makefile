@@ -77,7 +77,7 @@ bench-colocate: ## compare a chain within a pod with its yardsticks, side by sid
 	$(GO) -C hack/bench run ./hop -colocate -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
 	$(GO) -C hack/bench run ./payload -colocate -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
 
-bench-load: ## compare chains in pods under load, also behind slow links (as root, 13 minutes a round); writes docs/perf.md
+bench-load: ## compare chains in pods under load, also behind slow links (as root, 8 minutes a round); writes docs/perf.md
 	$(GO) -C hack/bench run ./load -rounds $(ROUNDS) -write $(CURDIR)/docs/perf.md
 
 bench-scale: ## measure 5,000 channels in one process (about 5 minutes); writes docs/perf.md

@@ -12,14 +12,15 @@ import (
 	"testing"
 )
 
-// smallDisk is a file system of its own, large enough for a trial's events.
+// smallDisk is the size of a file system of its own, large enough for a trial's
+// events.
 const smallDisk = "size=96m"
 
-// mountSmallDisk returns the folder of a small file system.
-func mountSmallDisk(t testing.TB) string {
+// mountSmallDisk returns the folder of a file system of that size.
+func mountSmallDisk(t testing.TB, size string) string {
 	t.Helper()
 	dir := t.TempDir()
-	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, smallDisk)
+	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, size)
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENODEV) {
 		t.Skipf("no small file system can be mounted here (%v): run as root to test a full disk", err)
 	}
@@ -104,7 +105,7 @@ func TestFullDiskStopsIngressAndNotDelivery(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, mode string) {
 		const backlog, more, clients = 1_000, 500, 16
-		dir := mountSmallDisk(t)
+		dir := mountSmallDisk(t, smallDisk)
 		b := newBallast(t, dir)
 		r := newTrial(t)
 		g := &gate{open: make(chan struct{}), Handler: forward(t, r.calls)}
@@ -135,7 +136,7 @@ func TestDiskFullToTheLastByteLosesNoAcceptedEvent(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, mode string) {
 		const events, clients = 12_000, 16
-		dir := mountSmallDisk(t)
+		dir := mountSmallDisk(t, smallDisk)
 		b := newBallast(t, dir)
 		r := newTrial(t)
 		r.begin(t, sequenceYAML(mode, patient, r.steps[:]...), filepath.Join(dir, "data"), scaled(events, 5*events), clients)

@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"gonum.org/v1/gonum/stat"
+	"gonum.org/v1/gonum/stat/distuv"
 )
 
 // Quantile returns the q-quantile (0 to 1) of values that are sorted already,
@@ -84,4 +87,21 @@ func Ratios(a, b []float64) []float64 {
 		}
 	}
 	return ratios
+}
+
+// Confidence returns the bounds between which the geometric mean of ratios is with
+// this confidence (0 to 1), if their logarithms are spread normally (Student's t).
+// Of fewer than two nothing can be said: 0 and infinity.
+func Confidence(ratios []float64, confidence float64) (low, high float64) {
+	logs := make([]float64, len(ratios))
+	for i, r := range ratios {
+		logs[i] = math.Log(r)
+	}
+	if len(logs) < 2 {
+		return 0, math.Inf(1)
+	}
+	mean, deviation := stat.MeanStdDev(logs, nil)
+	t := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: float64(len(logs) - 1)}.Quantile((1 + confidence) / 2)
+	half := t * stat.StdErr(deviation, float64(len(logs)))
+	return math.Exp(mean - half), math.Exp(mean + half)
 }

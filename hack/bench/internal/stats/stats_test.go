@@ -66,3 +66,14 @@ func TestRatiosPairWhatWasMeasuredInTheSameRound(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+func TestConfidenceIsThatOfStudentsT(t *testing.T) {
+	// With 3 values t is 4.303 for 95%: the half-width is that times 0.1/sqrt(3).
+	low, high := Confidence([]float64{math.Exp(-0.1), 1, math.Exp(0.1)}, 0.95)
+	if want := 4.303 * 0.1 / math.Sqrt(3); math.Abs(math.Log(high)-want) > 1e-3 || math.Abs(math.Log(low)+want) > 1e-3 {
+		t.Errorf("between %v and %v, want exp(±%v)", low, high, want)
+	}
+	if low, high := Confidence([]float64{1}, 0.95); low != 0 || !math.IsInf(high, 1) {
+		t.Errorf("one value: between %v and %v", low, high)
+	}
+}

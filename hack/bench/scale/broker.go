@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/sidestep-dev/sidestep/internal/kafkabroker"
 )
@@ -59,4 +61,39 @@ func startBroker(ctx context.Context, kind, dir string) (*broker, error) {
 	default:
 		return &broker{config: "  backend: embedded\n", stop: func() {}}, nil
 	}
+}
+
+// topicsAtOnce are made by one request of the other client.
+const topicsAtOnce = 500
+
+// makeTopics has another client make so many topics on an empty broker of its own, and
+// tells how long that takes the broker.
+func makeTopics(ctx context.Context, dir string, n int) (time.Duration, error) {
+	b, err := startBroker(ctx, onKafka, dir)
+	if err != nil {
+		return 0, err
+	}
+	defer b.stop()
+	c, err := kgo.NewClient(kgo.SeedBrokers(b.address))
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	admin := kadm.NewClient(c)
+	admin.SetTimeoutMillis(int32(brokerPatience.Milliseconds()))
+	began := time.Now()
+	for made := 0; made < n; made += topicsAtOnce {
+		names := make([]string, min(topicsAtOnce, n-made))
+		for i := range names {
+			names[i] = fmt.Sprintf("topic-%d", made+i)
+		}
+		answers, err := admin.CreateTopics(ctx, 1, 1, nil, names...)
+		if err == nil {
+			err = answers.Error()
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return time.Since(began), nil
 }

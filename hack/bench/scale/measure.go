@@ -44,6 +44,13 @@ type variant struct {
 // measureAll measures each number of dispatchers, on a broker of its own.
 func measureAll(ctx context.Context, o options, dir string, progress io.Writer) (result, error) {
 	r := result{backend: o.backend, channels: o.channels, machine: machine()}
+	if o.backend == onKafka {
+		var err error
+		if r.topics, err = makeTopics(ctx, filepath.Join(dir, "topics"), o.channels); err != nil {
+			return r, fmt.Errorf("another client's topics: %w", err)
+		}
+		fmt.Fprintf(progress, "another client made %d topics in %v\n", o.channels, r.topics.Round(time.Millisecond))
+	}
 	for _, n := range o.replicas {
 		say := func(format string, v ...any) {
 			fmt.Fprintf(progress, "%s, %d: %s\n", o.backend, n, fmt.Sprintf(format, v...))

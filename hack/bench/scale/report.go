@@ -22,7 +22,8 @@ type result struct {
 	backend  string
 	channels int
 	machine  string
-	few      int // connections to the broker with few channels
+	few      int           // connections to the broker with few channels
+	topics   time.Duration // on Kafka: another client's, for as many topics
 	variants []variant
 }
 
@@ -42,9 +43,12 @@ func (r *result) each(what, goal string, reached func(*start) bool, of func(*sta
 		for j := range r.variants[i].starts {
 			s := &r.variants[i].starts[j]
 			x.cells = append(x.cells, of(s))
-			// To make topics takes Kafka its time, whoever asks for it.
-			ours := r.backend != onKafka || j > 0 || what != readyRow
-			all = all && (reached == nil || !ours || reached(s))
+			judged := *s
+			if j == 0 {
+				// To make topics takes Kafka its time, whoever asks for it.
+				judged.ready -= r.topics
+			}
+			all = all && (reached == nil || reached(&judged))
 		}
 	}
 	if reached != nil {
@@ -53,11 +57,9 @@ func (r *result) each(what, goal string, reached func(*start) bool, of func(*sta
 	return x
 }
 
-const readyRow = "start until ready"
-
 func (r *result) rows() []row {
 	rows := []row{
-		r.each(readyRow, r.readyGoal(), func(s *start) bool { return s.ready <= goalReady }, func(s *start) string { return seconds(s.ready) }),
+		r.each("start until ready", r.readyGoal(), func(s *start) bool { return s.ready <= goalReady }, func(s *start) string { return seconds(s.ready) }),
 		r.each("memory at rest (RSS)", "<= "+mebibytes(goalMemory), func(s *start) bool { return s.idle <= goalMemory }, func(s *start) string { return mebibytes(s.idle) }),
 		r.each("processor, idle", "< "+percent(goalCPU)+" of a core", func(s *start) bool { return s.cpu < goalCPU }, func(s *start) string { return percent(s.cpu) }),
 	}
@@ -79,7 +81,7 @@ func (r *result) rows() []row {
 
 func (r *result) readyGoal() string {
 	if r.backend == onKafka {
-		return "<= " + seconds(goalReady) + ", a restart"
+		return fmt.Sprintf("<= %s, beyond the %s in which another client makes as many topics", seconds(goalReady), seconds(r.topics))
 	}
 	return "<= " + seconds(goalReady)
 }

@@ -32,10 +32,21 @@ func TestGoalsAreNotReachedBeyondTheirBounds(t *testing.T) {
 
 func TestTheTimeInWhichKafkaMakesTopicsIsNotOurs(t *testing.T) {
 	t.Parallel()
-	starts := [2]start{{ready: 10 * goalReady}, {ready: goalReady}}
-	for backend, want := range map[string]string{onKafka: "yes", onNATS: "no", embedded: "no"} {
-		if r := (&result{backend: backend, variants: []variant{{replicas: 1, starts: starts}}}).rows()[0]; r.reached != want {
-			t.Errorf("%s: reached %q, want %q", backend, r.reached, want)
+	for want, starts := range map[string][2]start{
+		"yes": {{ready: 3 * goalReady}, {ready: goalReady}},
+		"no":  {{ready: 3*goalReady + 1}, {ready: goalReady}},
+		// It made them at the first start.
+		"no.": {{ready: 3 * goalReady}, {ready: 3 * goalReady}},
+	} {
+		r := &result{backend: onKafka, topics: 2 * goalReady, variants: []variant{{replicas: 1, starts: starts}}}
+		if got := r.rows()[0].reached; got != strings.TrimSuffix(want, ".") {
+			t.Errorf("%v: reached %q, want %q", starts, got, want)
+		}
+	}
+	starts := [2]start{{ready: goalReady + 1}, {ready: goalReady}}
+	for _, backend := range []string{onNATS, embedded} {
+		if r := (&result{backend: backend, variants: []variant{{replicas: 1, starts: starts}}}).rows()[0]; r.reached != "no" {
+			t.Errorf("%s: reached %q, want no", backend, r.reached)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,17 +29,18 @@ var errLink = errors.New("links of a known rate need root, ip and tc")
 func newLink(bitsPerSecond int) (*link, error) {
 	links++
 	name := fmt.Sprintf("sl%d-%d", os.Getpid()%10000, links)
-	// 198.18.0.0/15 is for benchmarks (RFC 2544).
-	// There are few at a time, so a number that comes round is free again.
-	net, l := fmt.Sprintf("198.18.%d.", links%256), &link{space: name}
-	l.address = net + "2"
+	// 198.18.0.0/15 is for benchmarks (RFC 2544). Each link has four addresses that no
+	// other gets: a namespace may outlive its link until the process ends, as the
+	// process's first thread never does.
+	near, far := linkAddresses(links)
+	l := &link{space: name, address: far.String()}
 	bucket := fmt.Sprintf("root tbf rate %dbit burst 256kb latency 400ms", bitsPerSecond)
 	for _, line := range []string{
 		"ip netns add " + name,
 		"ip link add " + name + "a type veth peer name " + name + "b netns " + name,
-		"ip address add " + net + "1/24 dev " + name + "a",
+		"ip address add " + near.String() + "/30 dev " + name + "a",
 		"ip link set " + name + "a up",
-		"ip -n " + name + " address add " + l.address + "/24 dev " + name + "b",
+		"ip -n " + name + " address add " + l.address + "/30 dev " + name + "b",
 		"ip -n " + name + " link set " + name + "b up",
 		"tc qdisc add dev " + name + "a " + bucket,
 		"tc -n " + name + " qdisc add dev " + name + "b " + bucket,
@@ -49,6 +51,14 @@ func newLink(bitsPerSecond int) (*link, error) {
 		}
 	}
 	return l, nil
+}
+
+// linkAddresses are those of the ends of link n.
+func linkAddresses(n int) (near, far netip.Addr) {
+	n *= 4
+	at := [4]byte{198, 18 + byte(n>>16)&1, byte(n >> 8), byte(n)}
+	near = netip.AddrFrom4(at).Next()
+	return near, near.Next()
 }
 
 // close takes the namespace away, and the interfaces with it.

@@ -188,14 +188,7 @@ func (b *Backend) ensureGroup(ctx context.Context, log, name string) error {
 		return err
 	}
 	ours := &groupEntry{Incarnation: l.Incarnation, Group: name, ID: newID(), Starts: starts}
-	// The positions first: once the claim is there somebody may go on from them.
-	at := make(map[int32]position, len(starts))
-	for i, s := range starts {
-		at[int32(i)] = position{prefix: s}
-	}
-	if err := b.commitPositions(ctx, l, ours, at); err != nil {
-		return err
-	}
+	// Nothing is committed yet: what has no position is where the group began.
 	if err := b.catalog.write(ctx, ours.key(), ours); err != nil {
 		return err
 	}
@@ -204,7 +197,6 @@ func (b *Backend) ensureGroup(ctx context.Context, log, name string) error {
 		return fmt.Errorf("deleted meanwhile: %w", backend.ErrNotFound)
 	}
 	if holds.ID != ours.ID {
-		b.deleteGroups(ctx, []string{b.groupOf(ours)})
 		return b.catalog.write(ctx, ours.key(), nil)
 	}
 	return nil

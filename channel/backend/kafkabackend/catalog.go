@@ -29,7 +29,8 @@ type catalog struct {
 	c    *cluster
 	tail *tail
 	// gone is called when groups have ended, without the lock.
-	gone func(ids []string)
+	gone    func(ids []string)
+	writing batcher[*writing]
 
 	mu     sync.Mutex
 	logs   map[string]*claims[*logEntry]              // by name
@@ -124,10 +125,12 @@ func (e *groupEntry) key() []byte {
 }
 
 func newCatalog(c *cluster) *catalog {
-	return &catalog{
+	k := &catalog{
 		c: c, logs: make(map[string]*claims[*logEntry]), groups: make(map[string]map[string]*claims[*groupEntry]),
 		gone: func([]string) {},
 	}
+	k.writing = batcher[*writing]{lanes: 1, most: maxWritings, group: c.group, run: k.put}
+	return k
 }
 
 // apply takes in one record. It is called by the tail alone, in order.
@@ -342,42 +345,4 @@ func (k *catalog) deletion(name string) *marker {
 		return c.marker
 	}
 	return nil
-}
-
-// write appends to the catalog and returns when this process has applied it.
-// nil: the key is removed.
-func (k *catalog) write(ctx context.Context, key []byte, value any) error {
-	var b []byte
-	if value != nil {
-		var err error
-		if b, err = json.Marshal(value); err != nil {
-			return err
-		}
-	}
-	return k.append(ctx, [][]byte{key}, b)
-}
-
-// forget removes keys.
-func (k *catalog) forget(ctx context.Context, keys [][]byte) error {
-	for len(keys) > 0 {
-		n := min(len(keys), 500)
-		if err := k.append(ctx, keys[:n], nil); err != nil {
-			return err
-		}
-		keys = keys[n:]
-	}
-	return nil
-}
-
-func (k *catalog) append(ctx context.Context, keys [][]byte, value []byte) error {
-	batch := beginBatch(nil)
-	for i, key := range keys {
-		batch = appendWire(batch, i, key, value)
-	}
-	endBatch(batch, 0, len(keys), time.Now().UnixMilli())
-	offset, _, err := k.c.store(ctx, k.tail.at, batch)
-	if err != nil {
-		return failure("write the catalog", err)
-	}
-	return k.tail.await(ctx, offset+int64(len(keys)))
 }

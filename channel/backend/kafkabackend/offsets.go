@@ -74,7 +74,8 @@ func (b *Backend) positions(ctx context.Context, l *logEntry, g *groupEntry, n i
 			return failure("read positions", err)
 		}
 		a, _ := answer.(*offsetfetch.Response)
-		if err := brokerError(a.ErrorCode); err != nil {
+		// That of which nothing was committed is no group to some brokers.
+		if err := brokerError(a.ErrorCode); err != nil && !errors.Is(err, kafka.GroupIdNotFound) {
 			return failure("read positions", err)
 		}
 		for _, t := range a.Topics {

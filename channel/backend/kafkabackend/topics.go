@@ -140,9 +140,10 @@ func (b *Backend) makeTopics(wishes []*making) {
 	}
 }
 
-// awaitTopic returns when all partitions have a leader that takes requests.
+// awaitTopic returns when all partitions have a leader that takes requests. Of many
+// topics made at once a broker takes the last ones seconds later.
 func (b *Backend) awaitTopic(ctx context.Context, name string) error {
-	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+	for pause := time.Millisecond; ; pause = min(2*pause, time.Second) {
 		leaders, err := b.cluster.refresh(ctx, name)
 		if err == nil {
 			all := make([]partition, len(leaders))

@@ -93,6 +93,15 @@ func runCluster(ctx context.Context, args []string, _, stderr io.Writer) error {
 }
 
 func runStore(ctx context.Context, args []string, _, stderr io.Writer) error {
+	c, err := storeConfig(args, stderr)
+	if err != nil {
+		return err
+	}
+	return store.Run(ctx, c)
+}
+
+// storeConfig is what the arguments of the store say.
+func storeConfig(args []string, stderr io.Writer) (store.Config, error) {
 	c := store.Config{User: broker.User}
 	var peers string
 	f, finish := newFlags("store", "A JetStream server with what dispatchers keep in it, until SIGTERM.", stderr)
@@ -106,11 +115,11 @@ func runStore(ctx context.Context, args []string, _, stderr io.Writer) error {
 	f.BoolVar(&c.SyncAlways, "sync-always", true, "have every write reach the disk before it is confirmed")
 	logger, err := finish(args)
 	if err != nil {
-		return err
+		return c, err
 	}
 	if peers != "" {
 		c.Peers = strings.Split(peers, ",")
 	}
 	c.Logger = logger
-	return store.Run(ctx, c)
+	return c, nil
 }

@@ -17,9 +17,6 @@ import (
 	"github.com/sidestep-dev/sidestep/hack/bench/internal/stats"
 )
 
-// sectionName is that of the part of the document that is written.
-const sectionName = "bench-load"
-
 // patience is for a chain, and for all to end.
 const patience = 5 * time.Minute
 
@@ -51,7 +48,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 10, "how often each way is measured")
 	flag.Uint64Var(&o.seed, "seed", 1, "what shuffles the ways of a round")
 	flag.StringVar(&o.only, "only", "", "the one scenario to measure")
-	flag.StringVar(&o.write, "write", "", "also write the report to this Markdown file, between its markers, and its plots beside it")
+	flag.StringVar(&o.write, "write", "", "also write the reports to this Markdown file, each between its markers, and their plots beside it")
 	flag.Parse()
 	if flag.NArg() > 0 || o.rounds < 1 {
 		flag.Usage()
@@ -76,12 +73,11 @@ type results struct {
 }
 
 func (o options) run() error {
-	var all []*results
-	watch := machine.WatchForeign()
 	for _, s := range scenarios() {
 		if o.only != "" && o.only != s.name {
 			continue
 		}
+		watch := machine.WatchForeign()
 		r, err := o.measure(s)
 		if errors.Is(err, errLink) {
 			fmt.Fprintln(os.Stderr, "load: left out:", s.name+":", err)
@@ -90,18 +86,22 @@ func (o options) run() error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
-		all = append(all, r)
-	}
-	text := report(all, machine.Describe(os.TempDir()), o.rounds, watch.Part())
-	if _, err := io.WriteString(os.Stdout, text); err != nil || o.write == "" {
-		return err
-	}
-	for _, r := range all {
-		if err := r.plot(filepath.Join(filepath.Dir(o.write), r.plotName())); err != nil {
+		if err := o.tell(r, r.report(machine.Describe(os.TempDir()), o.rounds, watch.Part())); err != nil {
 			return err
 		}
 	}
-	return section.Write(o.write, sectionName, text)
+	return nil
+}
+
+// tell prints a scenario's report, and writes it into its own section.
+func (o options) tell(r *results, text string) error {
+	if _, err := io.WriteString(os.Stdout, text); err != nil || o.write == "" {
+		return err
+	}
+	if err := r.plot(filepath.Join(filepath.Dir(o.write), r.plotName())); err != nil {
+		return err
+	}
+	return section.Write(o.write, r.section(), text)
 }
 
 // measure runs each way once in each round, at all loads.

@@ -13,13 +13,7 @@ import (
 	"github.com/sidestep-dev/sidestep/hack/bench/internal/stats"
 )
 
-const method = "`make bench-load` writes this section. Do not edit it.\n\n" +
-	`Two pods with real sidecars, both with the two steps of a chain; the second takes ten times as long as the first (exponential, time and no CPU), and each has four places
-in each pod, whoever calls it. 40 % of the load comes from another dispatcher, which knows the first pod only and keeps its chains there. Completion times of our chains from their planned
-start, with the same arrivals and costs for all. *Local only* never leaves a pod; *remote only* chooses the pod anew before each step by what was last reported; *one queue for
-all* is computed from the same arrivals and costs, without any network; there the other dispatcher's chains wait in the same queue. With payloads each pod is behind a link of its
-own (a network namespace with a token bucket in each direction); *one queue for all* is still without one.
-`
+const method = "`make bench-load` writes this section. Do not edit it.\n"
 
 // The goals: beside the better of the two others, and beside one queue.
 const (
@@ -28,28 +22,23 @@ const (
 	queueGoal  = 1.5
 )
 
-// report is the section of the document.
-func report(all []*results, on machine.Machine, rounds int, foreign float64) string {
+// report is the scenario's section of the document.
+func (r *results) report(on machine.Machine, rounds int, foreign float64) string {
 	var out strings.Builder
 	out.WriteString(method + "\n")
-	for _, r := range all {
-		fmt.Fprintf(&out, "**%s; the second step takes %v; ms, median (min–max) of the rounds**\n\n![completion time by load](%s)\n\n",
-			r.name, r.cost, r.plotName())
-		out.WriteString("| load | | local only | remote only | Sidestep | one queue for all | Sidestep / the better | 95 % confidence | reached |\n")
-		out.WriteString("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
-		for _, load := range loads {
-			r.row(&out, load, "p50", r.p50)
-			r.row(&out, load, "p99", r.p99)
-		}
-		ratio := stats.Summarize(stats.Ratios(r.p99[key{.8, ours}], r.p99[key{.8, queue}]))
-		if r.rate == 0 {
-			fmt.Fprintf(&out, "\nAt 80 %% the p99 is %s times that of one queue for all (goal: ≤ %.1f).\n", ratio.Format(2), queueGoal)
-		}
-		out.WriteByte('\n')
+	fmt.Fprintf(&out, "**%s; the second step takes %v; ms, median (min–max) of the rounds**\n\n![completion time by load](%s)\n\n",
+		r.name, r.cost, r.plotName())
+	out.WriteString("| load | | local only | remote only | Sidestep | one queue for all | Sidestep / the better | 95 % confidence | reached |\n")
+	out.WriteString("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
+	for _, load := range loads {
+		r.row(&out, load, "p50", r.p50)
+		r.row(&out, load, "p99", r.p99)
 	}
-	fmt.Fprintf(&out, "- The ratio is to the better of the two, each within its round. Its geometric mean is within the bounds with 95 %% confidence (Student's t, of the logarithms). *Reached* if the\n"+
-		"  median is at most %.2f, or these bounds include 1: at 90 %% of all places queues differ much from one run to the next, whoever fills them.\n", betterGoal)
-	fmt.Fprintf(&out, "- Measured on %s. Rounds: %d.\n- Part of all processor time that other programs used meanwhile: %.2f.\n", on, rounds, foreign)
+	if r.rate == 0 {
+		ratio := stats.Summarize(stats.Ratios(r.p99[key{.8, ours}], r.p99[key{.8, queue}]))
+		fmt.Fprintf(&out, "\nAt 80 %% the p99 is %s times that of one queue for all (goal: ≤ %.1f).\n", ratio.Format(2), queueGoal)
+	}
+	fmt.Fprintf(&out, "\n- Measured on %s. Rounds: %d.\n- Part of all processor time that other programs used meanwhile: %.2f.\n", on, rounds, foreign)
 	return out.String()
 }
 
@@ -70,12 +59,16 @@ func (r *results) row(out *strings.Builder, load float64, what string, values ma
 		cell(stay), cell(anew), cell(ours), cell(queue), ratio.Format(2), low, high, reached)
 }
 
-func (r *results) plotName() string {
+// size is that of the payload, in names.
+func (r *results) size() string {
 	if r.payload == 0 {
-		return "perf-load.png"
+		return ""
 	}
-	return fmt.Sprintf("perf-load-%dMiB.png", r.payload/mib)
+	return fmt.Sprintf("-%dMiB", r.payload/mib)
 }
+
+func (r *results) section() string  { return "bench-load" + r.size() }
+func (r *results) plotName() string { return "perf-load" + r.size() + ".png" }
 
 // plot draws the medians of the p50, and of the p99 above them.
 func (r *results) plot(file string) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -105,7 +106,9 @@ func (l *lifecycle) carryOut(ctx context.Context, shared, next *channel.Table) e
 func (l *lifecycle) ensure(ctx context.Context, t *channel.Table) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(ensureLimit)
-	for _, c := range t.Channels {
+	// In any order: processes that start together then make most logs once.
+	for _, i := range rand.Perm(len(t.Channels)) {
+		c := t.Channels[i]
 		g.Go(func() error {
 			log := c.Log()
 			if _, err := l.backend.EnsureLog(ctx, log); err != nil {

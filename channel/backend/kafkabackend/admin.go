@@ -67,14 +67,18 @@ func (b *Backend) claimLog(ctx context.Context, l backend.Log) (*logEntry, error
 		Name: []byte(l.Name), Incarnation: id, Topic: topicOf(b.config.TopicTemplate, l.Name, id),
 		Partitions: b.config.Partitions, Ordered: l.Ordered,
 	}
-	if err := b.catalog.write(ctx, ours.key(), ours); err != nil {
+	written, err := b.catalog.claim(ctx, ours.key(), ours, func() bool {
+		_, taken := b.catalog.lookup(l.Name)
+		return taken
+	})
+	if err != nil {
 		return nil, err
 	}
 	e, ok := b.catalog.lookup(l.Name)
 	if !ok {
 		return nil, fmt.Errorf("deleted meanwhile: %w", backend.ErrNotFound)
 	}
-	if e.Incarnation != id {
+	if written && e.Incarnation != id {
 		// It is of no use to anybody.
 		return e, b.catalog.write(ctx, ours.key(), nil)
 	}
@@ -88,13 +92,18 @@ func (b *Backend) makeLog(ctx context.Context, e *logEntry) (*logEntry, error) {
 	}
 	made := *e
 	made.Made, made.Birth = true, &e.birth
-	if err := b.catalog.write(ctx, made.key(), &made); err != nil {
+	_, err := b.catalog.claim(ctx, made.key(), &made, func() bool {
+		now, ok := b.catalog.lookup(string(e.Name))
+		return ok && now.Incarnation == e.Incarnation && now.Made
+	})
+	if err != nil {
 		return nil, err
 	}
-	if now, ok := b.catalog.lookup(string(e.Name)); !ok || now.Incarnation != e.Incarnation {
+	now, ok := b.catalog.lookup(string(e.Name))
+	if !ok || now.Incarnation != e.Incarnation {
 		return nil, fmt.Errorf("deleted meanwhile: %w", backend.ErrNotFound)
 	}
-	return &made, nil
+	return now, nil
 }
 
 // DeleteLog implements backend.Admin.
@@ -189,14 +198,18 @@ func (b *Backend) ensureGroup(ctx context.Context, log, name string) error {
 	}
 	ours := &groupEntry{Incarnation: l.Incarnation, Group: name, ID: newID(), Starts: starts}
 	// Nothing is committed yet: what has no position is where the group began.
-	if err := b.catalog.write(ctx, ours.key(), ours); err != nil {
+	written, err := b.catalog.claim(ctx, ours.key(), ours, func() bool {
+		_, taken := b.catalog.lookupGroup(l.Incarnation, name)
+		return taken
+	})
+	if err != nil {
 		return err
 	}
 	holds, ok := b.catalog.lookupGroup(l.Incarnation, name)
 	if !ok {
 		return fmt.Errorf("deleted meanwhile: %w", backend.ErrNotFound)
 	}
-	if holds.ID != ours.ID {
+	if written && holds.ID != ours.ID {
 		return b.catalog.write(ctx, ours.key(), nil)
 	}
 	return nil

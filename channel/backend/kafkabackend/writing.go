@@ -3,6 +3,7 @@ package kafkabackend
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -20,7 +21,11 @@ const (
 type writing struct {
 	keys  [][]byte
 	value []byte
+	// settled, if not nil, tells that the change has become needless while it
+	// waited: it is left out then.
+	settled func() bool
 
+	left bool  // out
 	end  int64 // the offset after it
 	err  error
 	done chan struct{}
@@ -43,14 +48,27 @@ func (k *catalog) write(ctx context.Context, key []byte, value any) error {
 			return err
 		}
 	}
-	return k.append(ctx, [][]byte{key}, b)
+	return k.append(ctx, &writing{keys: [][]byte{key}, value: b})
+}
+
+// claim writes unless somebody's claim of the same is known by the time at which ours
+// would be written: processes that start together want the same logs. It tells
+// whether ours was written.
+func (k *catalog) claim(ctx context.Context, key []byte, value any, taken func() bool) (written bool, err error) {
+	b, err := json.Marshal(value)
+	if err != nil {
+		return false, err
+	}
+	w := &writing{keys: [][]byte{key}, value: b, settled: taken}
+	err = k.append(ctx, w)
+	return err == nil && !w.left, err
 }
 
 // forget removes keys.
 func (k *catalog) forget(ctx context.Context, keys [][]byte) error {
 	for len(keys) > 0 {
 		n := min(len(keys), maxWritings)
-		if err := k.append(ctx, keys[:n], nil); err != nil {
+		if err := k.append(ctx, &writing{keys: keys[:n]}); err != nil {
 			return err
 		}
 		keys = keys[n:]
@@ -58,8 +76,8 @@ func (k *catalog) forget(ctx context.Context, keys [][]byte) error {
 	return nil
 }
 
-func (k *catalog) append(ctx context.Context, keys [][]byte, value []byte) error {
-	w := &writing{keys: keys, value: value, done: make(chan struct{})}
+func (k *catalog) append(ctx context.Context, w *writing) error {
+	w.done = make(chan struct{})
 	k.writing.add(w)
 	select {
 	case <-w.done:
@@ -74,6 +92,14 @@ func (k *catalog) append(ctx context.Context, keys [][]byte, value []byte) error
 
 // put stores changes, in order and in few batches.
 func (k *catalog) put(all []*writing) {
+	all = slices.DeleteFunc(all, func(w *writing) bool {
+		if w.settled == nil || !w.settled() {
+			return false
+		}
+		w.left = true
+		close(w.done)
+		return true
+	})
 	for len(all) > 0 {
 		n := fitting(all)
 		k.putBatch(all[:n])

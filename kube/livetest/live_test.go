@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -374,10 +373,9 @@ func TestBadChannelsAreRefusedWithTheFieldThatIsWrong(t *testing.T) {
 	tests := []struct {
 		name   string
 		change func(*v1alpha1.SidestepChannel)
-		want   string // a regular expression
+		want   string
 	}{
-		// Before Kubernetes 1.35 the value is said to be "object".
-		{"ordering changes", func(c *v1alpha1.SidestepChannel) { c.Spec.Ordering = v1alpha1.Unordered }, "spec.ordering: Invalid value: .*cannot change"},
+		{"ordering changes", func(c *v1alpha1.SidestepChannel) { c.Spec.Ordering = v1alpha1.Unordered }, "spec.ordering: Invalid value: cannot change"},
 		{"short circuit", func(c *v1alpha1.SidestepChannel) { c.Spec.ShortCircuit = "Sometimes" }, "spec.shortCircuit: Unsupported value"},
 		{"retry", func(c *v1alpha1.SidestepChannel) { c.Spec.Delivery = &eventingduckv1.DeliverySpec{Retry: &retry} }, "spec.delivery.retry"},
 		{"timeout", func(c *v1alpha1.SidestepChannel) { c.Spec.Delivery = &eventingduckv1.DeliverySpec{Timeout: &timeout} }, "spec.delivery.timeout"},
@@ -393,7 +391,8 @@ func TestBadChannelsAreRefusedWithTheFieldThatIsWrong(t *testing.T) {
 		is := was.DeepCopy()
 		tt.change(is)
 		err := w.client.Patch(t.Context(), is, client.MergeFrom(was))
-		if err == nil || !regexp.MustCompile(tt.want).MatchString(err.Error()) {
+		// Before Kubernetes 1.35 the value of a whole object is said to be "object".
+		if err == nil || !strings.Contains(strings.Replace(err.Error(), `Invalid value: "object": `, "Invalid value: ", 1), tt.want) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 		}
 	}

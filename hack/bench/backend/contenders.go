@@ -106,17 +106,27 @@ type franz struct {
 	h        []kgo.RecordHeader
 }
 
+// franzHeaders are headers as the Kafka binding names them.
+func franzHeaders() (all []kgo.RecordHeader) {
+	for _, h := range headers {
+		all = append(all, kgo.RecordHeader{Key: strings.Replace(h[0], "ce-", "ce_", 1), Value: []byte(h[1])})
+	}
+	return all
+}
+
+// franzProducer has no linger: neither of us waits for more. All in-sync replicas, as
+// ours.
+func franzProducer(broker string, more ...kgo.Opt) (*kgo.Client, error) {
+	return kgo.NewClient(append(more, kgo.SeedBrokers(broker), kgo.ProducerLinger(0),
+		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerBatchCompression(kgo.NoCompression()))...)
+}
+
 func (*franz) name() string { return "franz-go" }
 
 func (c *franz) open(ctx context.Context) (err error) {
 	c.topic = "bench-" + strings.ToLower(rand.Text())
-	c.h = nil
-	for _, h := range headers {
-		c.h = append(c.h, kgo.RecordHeader{Key: strings.Replace(h[0], "ce-", "ce_", 1), Value: []byte(h[1])})
-	}
-	// No linger: neither of us waits for more. All in-sync replicas, as ours.
-	if c.producer, err = kgo.NewClient(kgo.SeedBrokers(c.o.broker), kgo.DefaultProduceTopic(c.topic), kgo.ProducerLinger(0),
-		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerBatchCompression(kgo.NoCompression())); err != nil {
+	c.h = franzHeaders()
+	if c.producer, err = franzProducer(c.o.broker, kgo.DefaultProduceTopic(c.topic)); err != nil {
 		return err
 	}
 	admin := kadm.NewClient(c.producer)

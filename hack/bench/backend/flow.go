@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -22,11 +23,7 @@ func measureFlows(ctx context.Context, o options, stderr io.Writer) (f flows, er
 	if err != nil {
 		return f, err
 	}
-	defer func() {
-		if failed := s.close(); err == nil {
-			err = failed
-		}
-	}()
+	defer func() { err = errors.Join(err, s.close()) }()
 	f = flows{ours: map[int][]sequenceResult{}, relay: map[int][]sequenceResult{}}
 	for round := range o.rounds + 1 { // the first one warms up
 		for _, turn := range rand.Perm(2 * len(lengths)) {
@@ -86,19 +83,18 @@ func (f *flows) table() string {
 	return b.String()
 }
 
-func summary(all []sequenceResult, of func(sequenceResult) float64) stats.Summary {
-	var values []float64
+func values(all []sequenceResult, of func(sequenceResult) float64) (values []float64) {
 	for _, r := range all {
 		values = append(values, of(r))
 	}
-	return stats.Summarize(values)
+	return values
+}
+
+func summary(all []sequenceResult, of func(sequenceResult) float64) stats.Summary {
+	return stats.Summarize(values(all, of))
 }
 
 // ratios are taken within rounds.
 func ratios(ours, other []sequenceResult, of func(sequenceResult) float64) stats.Summary {
-	var values []float64
-	for i := range min(len(ours), len(other)) {
-		values = append(values, of(ours[i])/of(other[i]))
-	}
-	return stats.Summarize(values)
+	return stats.Summarize(stats.Ratios(values(ours, of), values(other, of)))
 }

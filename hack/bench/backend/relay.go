@@ -77,6 +77,9 @@ func relay(ctx context.Context, broker string, topics, n, window int) (r sequenc
 	}
 }
 
+// idHeader has a record's number.
+const idHeader = "ce_id"
+
 // line is the topics of a relay, and who reads and writes them.
 type line struct {
 	topics   []string
@@ -87,8 +90,7 @@ type line struct {
 }
 
 func (l *line) open(ctx context.Context, broker string, topics int) (err error) {
-	if l.producer, err = kgo.NewClient(kgo.SeedBrokers(broker), kgo.ProducerLinger(0),
-		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerBatchCompression(kgo.NoCompression())); err != nil {
+	if l.producer, err = franzProducer(broker); err != nil {
 		return err
 	}
 	for range topics {
@@ -130,13 +132,11 @@ func (l *line) fail(err error) {
 
 // record is the one that begins as number i.
 func (l *line) record(i int) *kgo.Record {
-	h := make([]kgo.RecordHeader, 0, len(headers))
-	for _, kv := range headers {
-		value := kv[1]
-		if kv[0] == "ce-id" {
-			value = fmt.Sprint(i)
+	h := franzHeaders()
+	for k := range h {
+		if h[k].Key == idHeader {
+			h[k].Value = []byte(fmt.Sprint(i))
 		}
-		h = append(h, kgo.RecordHeader{Key: strings.Replace(kv[0], "ce-", "ce_", 1), Value: []byte(value)})
 	}
 	return &kgo.Record{Topic: l.topics[0], Headers: h, Value: make([]byte, sequenceData)}
 }
@@ -186,7 +186,7 @@ func (l *line) hop(ctx context.Context, i int) {
 
 func (l *line) arrived(r *kgo.Record) {
 	for _, h := range r.Headers {
-		if h.Key != "ce_id" {
+		if h.Key != idHeader {
 			continue
 		}
 		var i int

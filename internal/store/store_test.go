@@ -85,28 +85,8 @@ func TestOneServerIsAClusterAndKeepsWhatItConfirmed(t *testing.T) {
 	defer cancel()
 	for round := range 2 {
 		stop := start(t, c)
-		nc, err := connect(t, c.Listen, password)
-		if err != nil {
-			t.Fatal(err)
-		}
-		js, err := jetstream.New(nc)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var stream jetstream.Stream
-		for { // its leader has to be elected first
-			// Without a leader there is no answer.
-			try, cancel := context.WithTimeout(ctx, time.Second)
-			stream, err = js.CreateStream(try, jetstream.StreamConfig{Name: "x", Subjects: []string{"x"}})
-			cancel()
-			if err == nil {
-				break
-			}
-			if ctx.Err() != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(50 * time.Millisecond)
-		}
+		js := streams(t, c)
+		stream := makeStream(ctx, t, js, jetstream.StreamConfig{Name: "x", Subjects: []string{"x"}})
 		info, err := stream.Info(ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -120,8 +100,90 @@ func TestOneServerIsAClusterAndKeepsWhatItConfirmed(t *testing.T) {
 		if _, err := js.Publish(ctx, "x", []byte("y")); err != nil {
 			t.Fatal(err)
 		}
-		nc.Close()
+		js.Conn().Close()
 		stop()
+	}
+}
+
+// A store that is killed between a stream's configuration and its checksum keeps
+// what the stream holds: the log of its cluster says that there is a stream.
+func TestAStoreKilledAsItChangedAStreamKeepsItsRecords(t *testing.T) {
+	c := Config{
+		Dir: t.TempDir(), Name: "s-0", Listen: free(t), Cluster: free(t),
+		User: "sidestep", PasswordFile: passwordFile(t, password),
+	}
+	sum := filepath.Join(c.Dir, "jetstream", "$G", "streams", "x", "meta.sum")
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	stop := start(t, c)
+	js := streams(t, c)
+	config := jetstream.StreamConfig{Name: "x", Subjects: []string{"x"}, Retention: jetstream.InterestPolicy}
+	s := makeStream(ctx, t, js, config)
+	if _, err := s.CreateConsumer(ctx, jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(ctx, "x", []byte("y")); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(sum)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Subjects = append(config.Subjects, "z")
+	if _, err := js.UpdateStream(ctx, config); err != nil {
+		t.Fatal(err)
+	}
+	js.Conn().Close()
+	stop()
+	if err := os.WriteFile(sum, before, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	start(t, c)
+	js = streams(t, c)
+	defer js.Conn().Close()
+	makeStream(ctx, t, js, config) // once there is a leader
+	consumer, err := js.Consumer(ctx, "x", "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := consumer.Next(jetstream.FetchMaxWait(20 * time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(m.Data()) != "y" {
+		t.Errorf("received %q", m.Data())
+	}
+}
+
+func streams(t *testing.T, c Config) jetstream.JetStream {
+	t.Helper()
+	nc, err := connect(t, c.Listen, password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
+// makeStream makes it unless it is there. Its leader has to be elected first, and
+// without a leader there is no answer.
+func makeStream(ctx context.Context, t *testing.T, js jetstream.JetStream, config jetstream.StreamConfig) jetstream.Stream {
+	t.Helper()
+	for {
+		try, cancel := context.WithTimeout(ctx, time.Second)
+		s, err := js.CreateStream(try, config)
+		cancel()
+		if err == nil {
+			return s
+		}
+		if ctx.Err() != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 

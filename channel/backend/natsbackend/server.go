@@ -91,6 +91,9 @@ func StartServer(c ServerConfig) (*Server, error) {
 }
 
 func (s *Server) start() (*server.Server, error) {
+	if err := mendFiles(s.config.Dir, s.config.Logger); err != nil {
+		return nil, fmt.Errorf("nats: look through the files of the embedded server: %w", err)
+	}
 	n, err := server.NewServer(&server.Options{
 		ServerName:   "sidestep-embedded",
 		DontListen:   true,

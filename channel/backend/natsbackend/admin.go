@@ -149,7 +149,7 @@ func (b *Backend) ensureGroup(ctx context.Context, log string, g backend.Group) 
 		return fmt.Errorf("ensure group %s: %w", g.Name, err)
 	}
 	// The server writes a file to make a consumer, even if it is there already.
-	_, err = b.consumerInfo(ctx, b.names.shardStream(e.shard), consumer(e.Incarnation, g.Name))
+	_, err = b.consumerInfo(ctx, e.shard, consumer(e.Incarnation, g.Name))
 	if err == nil {
 		return nil
 	}
@@ -211,8 +211,7 @@ func (b *Backend) Lag(ctx context.Context, log, group string) (backend.Lag, erro
 	if err != nil {
 		return backend.Lag{}, fmt.Errorf("lag: %w", err)
 	}
-	stream := b.names.shardStream(e.shard)
-	i, err := b.consumerInfo(ctx, stream, consumer(e.Incarnation, group))
+	i, err := b.consumerInfo(ctx, e.shard, consumer(e.Incarnation, group))
 	if err != nil {
 		return backend.Lag{}, fmt.Errorf("lag of group %s of log %q: %w", group, log, err)
 	}
@@ -222,7 +221,7 @@ func (b *Backend) Lag(ctx context.Context, log, group string) (backend.Lag, erro
 	}
 	// All up to the floor are acked, and the first record of this log above
 	// it is not.
-	s, err := b.js.Stream(ctx, stream)
+	s, err := b.js.Stream(ctx, b.names.shardStream(e.shard))
 	if err != nil {
 		return lag, adminError("see the oldest record", err)
 	}
@@ -237,13 +236,19 @@ func (b *Backend) Lag(ctx context.Context, log, group string) (backend.Lag, erro
 	return lag, nil
 }
 
-// consumerInfo of a group. ErrNotFound: there is none.
-func (b *Backend) consumerInfo(ctx context.Context, stream, name string) (*jetstream.ConsumerInfo, error) {
+// consumerInfo of a group. ErrNotFound: there is none, and there is no more to be
+// had from it. A stream that is gone may come back, and its groups with it.
+func (b *Backend) consumerInfo(ctx context.Context, shard int, name string) (*jetstream.ConsumerInfo, error) {
 	c, err := ask(ctx, b.catalog.turns, b.config.RequestTimeout, func(ctx context.Context) (jetstream.Consumer, error) {
-		return b.js.Consumer(ctx, stream, name)
+		return b.js.Consumer(ctx, b.names.shardStream(shard), name)
 	})
-	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return nil, backend.ErrNotFound
+	}
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		if err = b.shards[shard].lost(ctx); err == nil {
+			return nil, backend.ErrNotFound
+		}
 	}
 	if err != nil {
 		return nil, adminError("ask for consumer", err)

@@ -58,7 +58,7 @@ func TestAStreamThatIsNotPublishedToHasNoAnchor(t *testing.T) {
 	if n, err := anchors(t, b, idle); err != nil || n != 0 {
 		t.Errorf("the idle stream has %d anchors, %v", n, err)
 	}
-	_, err := b.consumerInfo(ctxOf(t), b.names.shardStream(idle), anchorConsumer)
+	_, err := b.consumerInfo(ctxOf(t), idle, anchorConsumer)
 	wantError(t, "the idle stream's consumer for anchors", err, backend.ErrNotFound)
 }
 

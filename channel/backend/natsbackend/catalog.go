@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -63,7 +64,7 @@ var errConflict = errors.New("changed by another process")
 func openCatalog(ctx context.Context, n names, js jetstream.JetStream, replicas int, limit time.Duration) (*catalog, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	s, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	s, err := catalogStream(ctx, js, n, jetstream.StreamConfig{
 		Name:              n.catalogStream(),
 		Description:       "Sidestep: which logs there are",
 		Subjects:          []string{n.catalogStreamSubjects()},
@@ -75,6 +76,36 @@ func openCatalog(ctx context.Context, n names, js jetstream.JetStream, replicas 
 		return nil, adminError("open catalog", err)
 	}
 	return &catalog{names: n, js: js, stream: s, limit: limit, turns: make(turns, turnsAtOnce), known: make(map[string]entry)}, nil
+}
+
+// catalogStream makes the stream, or changes it, where that is needed only: a server
+// that is killed meanwhile may have lost it (docs/design/jetstream-mapping.md).
+func catalogStream(ctx context.Context, js jetstream.JetStream, n names, c jetstream.StreamConfig) (jetstream.Stream, error) {
+	s, err := js.Stream(ctx, c.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		// Without it nobody knows what the other streams hold.
+		orphans := js.StreamNames(ctx, jetstream.WithStreamListSubject(n.logSubject(">")))
+		for orphan := range orphans.Name() {
+			if s, err = js.Stream(ctx, c.Name); err == nil {
+				break // somebody has made both meanwhile
+			}
+			return nil, fmt.Errorf("stream %s, which says whose records stream %s holds, is gone: see in the broker's log why, and restore it; or, "+
+				"to begin anew without those records, delete the streams %s-*: %w", c.Name, orphan, n.prefix, backend.ErrUnavailable)
+		}
+		if err := orphans.Err(); err != nil {
+			return nil, err
+		}
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, err
+	}
+	if err == nil {
+		is := s.CachedInfo().Config
+		if slices.Equal(is.Subjects, c.Subjects) && is.MaxMsgsPerSubject == c.MaxMsgsPerSubject && is.AllowMsgTTL && is.Replicas == c.Replicas {
+			return s, nil
+		}
+	}
+	return js.CreateOrUpdateStream(ctx, c)
 }
 
 // lookup returns the entry of a log as last seen, asking the broker only if it

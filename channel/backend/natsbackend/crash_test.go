@@ -132,7 +132,7 @@ func wantNothingOf(t *testing.T, b *Backend, e entry) {
 	if slices.Contains(subjects(t, b, e.shard), e.subject) {
 		t.Error("the stream still takes its subject")
 	}
-	_, err := b.consumerInfo(ctxOf(t), b.names.shardStream(e.shard), consumer(e.Incarnation, "g"))
+	_, err := b.consumerInfo(ctxOf(t), e.shard, consumer(e.Incarnation, "g"))
 	wantError(t, "its consumer", err, backend.ErrNotFound)
 	s, err := b.js.Stream(ctxOf(t), b.names.shardStream(e.shard))
 	if err != nil {

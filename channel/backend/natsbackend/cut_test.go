@@ -104,7 +104,7 @@ func TestACutDoesNotHaveAMemberHoldMoreThanItsWindow(t *testing.T) {
 		// The broker takes acks in beside requests: for a moment it may count a record
 		// that was acked together with the one that took its place.
 		eventually(t, "window", func() error {
-			i, err := other.consumerInfo(ctxOf(t), sub.stream, sub.consumer)
+			i, err := other.consumerInfo(ctxOf(t), sub.entry.shard, sub.consumer)
 			if err == nil && i.NumAckPending > window {
 				err = fmt.Errorf("%d records are with the member, its window is %d", i.NumAckPending, window)
 			}

@@ -339,7 +339,7 @@ func (m *member) prove(now time.Time) {
 // request to a consumer that is gone is not answered.
 func (m *member) verify() {
 	for {
-		_, err := m.b.consumerInfo(m.b.ctx, m.stream, m.consumer)
+		_, err := m.b.consumerInfo(m.b.ctx, m.entry.shard, m.consumer)
 		if errors.Is(err, backend.ErrNotFound) {
 			m.end(backend.ErrNotFound)
 			return

@@ -34,6 +34,11 @@ func (n names) lease(what string) string { return n.prefix + ".catalog.lease." +
 // shardStream is the stream that holds the records of a shard's logs.
 func (n names) shardStream(shard int) string { return fmt.Sprintf("%s-%02x", n.prefix, shard) }
 
+// shardNote is where it is kept that a shard's stream was made.
+func (n names) shardNote(shard int) string {
+	return fmt.Sprintf("%s.catalog.shard.%02x", n.prefix, shard)
+}
+
 // anchorSubject is for a shard's anchor. It also keeps the list of subjects from
 // being empty, which would mean the stream's name to the server.
 func (n names) anchorSubject(shard int) string { return fmt.Sprintf("%s.anchor.%02x", n.prefix, shard) }

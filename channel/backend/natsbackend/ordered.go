@@ -181,7 +181,7 @@ func (o *order) recover() bool {
 		if n > 0 && !o.renew() {
 			return false
 		}
-		i, err := o.m.b.consumerInfo(o.ctx, o.m.stream, o.m.consumer)
+		i, err := o.m.b.consumerInfo(o.ctx, o.m.entry.shard, o.m.consumer)
 		if err != nil {
 			if errors.Is(err, backend.ErrNotFound) {
 				o.m.end(backend.ErrNotFound)

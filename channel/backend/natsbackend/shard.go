@@ -36,6 +36,8 @@ type shard struct {
 	queue []*change
 	busy  bool
 
+	noted bool // in the catalog, that the stream was made; of work alone
+
 	used atomic.Int64 // bytes published to it since the last anchor
 
 	// Of Backend.anchor alone.
@@ -159,6 +161,14 @@ func (s *shard) update(ctx context.Context, batch []*change) error {
 	case !errors.Is(err, jetstream.ErrStreamNotFound):
 		return err
 	}
+	if was == nil {
+		if !slices.ContainsFunc(batch, func(c *change) bool { return c.add }) {
+			return nil // nothing is published to a stream that is not there
+		}
+		if err := s.lost(ctx); err != nil {
+			return err
+		}
+	}
 	next := map[string]bool{s.b.names.anchorSubject(s.number): true}
 	maps.Copy(next, was)
 	for _, c := range batch {
@@ -171,7 +181,43 @@ func (s *shard) update(ctx context.Context, batch []*change) error {
 	if was != nil && maps.Equal(next, was) {
 		return nil
 	}
-	_, err = s.b.js.CreateOrUpdateStream(ctx, s.config(next))
+	if _, err = s.b.js.CreateOrUpdateStream(ctx, s.config(next)); err != nil || s.noted {
+		return err
+	}
+	err = s.note(ctx)
+	s.noted = err == nil
+	return err
+}
+
+// A stream that was made and is gone may come back, as when its server has passed
+// over it (docs/design/jetstream-mapping.md); one that is made in its place would
+// have the server drop what it held. So the catalog has a note of each stream.
+
+// lost tells whether a stream that is not there was made once.
+func (s *shard) lost(ctx context.Context) error {
+	_, err := ask(ctx, s.b.catalog.turns, s.b.config.RequestTimeout, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+		return s.b.catalog.stream.GetLastMsgForSubject(ctx, s.b.names.shardNote(s.number))
+	})
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return nil
+	case err != nil:
+		return err
+	}
+	name := s.b.names.shardStream(s.number)
+	return fmt.Errorf("stream %s, which holds records of this and other logs, is gone: see in the broker's log why, and restore it; or, to go on without "+
+		"those records, delete the messages of subject %s in stream %s: %w", name, s.b.names.shardNote(s.number), s.b.names.catalogStream(), backend.ErrUnavailable)
+}
+
+// note says in the catalog that the stream was made.
+func (s *shard) note(ctx context.Context) error {
+	if s.b.config.Memory {
+		return nil // it is gone whenever its server ends
+	}
+	_, err := s.b.catalog.put(ctx, s.b.names.shardNote(s.number), nil, 0)
+	if errors.Is(err, errConflict) {
+		return nil // it is there
+	}
 	return err
 }
 

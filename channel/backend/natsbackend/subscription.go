@@ -96,7 +96,7 @@ func (b *Backend) Subscribe(ctx context.Context, log, group string, o backend.Op
 		m.buffer = defaultBuffer
 	}
 	m.buffer = max(m.buffer, minBuffer)
-	if _, err := b.consumerInfo(ctx, m.stream, m.consumer); err != nil {
+	if _, err := b.consumerInfo(ctx, m.entry.shard, m.consumer); err != nil {
 		return nil, fmt.Errorf("subscribe to group %s of log %q: %w", group, log, err)
 	}
 	if e.Ordered {

@@ -11,6 +11,8 @@ import (
 	"github.com/sidestep-dev/sidestep/channel/backend"
 )
 
+var errDeletedMeanwhile = fmt.Errorf("deleted meanwhile: %w", backend.ErrNotFound)
+
 // EnsureLog implements backend.Admin.
 func (b *Backend) EnsureLog(ctx context.Context, l backend.Log) (backend.Incarnation, error) {
 	what := fmt.Sprintf("make log %q", l.Name)
@@ -65,7 +67,7 @@ func (b *Backend) claimLog(ctx context.Context, l backend.Log) (*logEntry, error
 	id := newID()
 	ours := &logEntry{
 		Name: []byte(l.Name), Incarnation: id, Topic: topicOf(b.config.TopicTemplate, l.Name, id),
-		Partitions: b.config.Partitions, Ordered: l.Ordered,
+		Partitions: b.config.Partitions, Ordered: l.Ordered, By: b.id,
 	}
 	written, err := b.catalog.claim(ctx, ours.key(), ours, func() bool {
 		_, taken := b.catalog.lookup(l.Name)
@@ -76,7 +78,7 @@ func (b *Backend) claimLog(ctx context.Context, l backend.Log) (*logEntry, error
 	}
 	e, ok := b.catalog.lookup(l.Name)
 	if !ok {
-		return nil, fmt.Errorf("deleted meanwhile: %w", backend.ErrNotFound)
+		return nil, errDeletedMeanwhile
 	}
 	if written && e.Incarnation != id {
 		// It is of no use to anybody.
@@ -85,14 +87,28 @@ func (b *Backend) claimLog(ctx context.Context, l backend.Log) (*logEntry, error
 	return e, nil
 }
 
-// makeLog makes the topic of a claim that holds, whoever it is of.
+// makeLog makes the topic of a claim that holds, unless the process does so whose it is.
 func (b *Backend) makeLog(ctx context.Context, e *logEntry) (*logEntry, error) {
+	e, err := b.awaitMaker(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	if e.Made {
+		// Whoever made the topic could use it; the broker that we ask may hear of it later.
+		// One that stays unknown is asked for once more, which cannot harm one that exists.
+		if !b.vanished(ctx, e) {
+			return e, b.check(ctx)
+		}
+		if now, ok := b.catalog.lookup(string(e.Name)); !ok || now.Incarnation != e.Incarnation {
+			return nil, errDeletedMeanwhile
+		}
+	}
 	if err := b.makeTopic(ctx, e.Topic, e.Partitions, b.logConfig(e.Sealed)); err != nil {
 		return nil, err
 	}
 	made := *e
-	made.Made, made.Birth = true, &e.birth
-	_, err := b.catalog.claim(ctx, made.key(), &made, func() bool {
+	made.Made, made.Birth, made.By = true, &e.birth, b.id
+	_, err = b.catalog.claim(ctx, made.key(), &made, func() bool {
 		now, ok := b.catalog.lookup(string(e.Name))
 		return ok && now.Incarnation == e.Incarnation && now.Made
 	})
@@ -101,7 +117,7 @@ func (b *Backend) makeLog(ctx context.Context, e *logEntry) (*logEntry, error) {
 	}
 	now, ok := b.catalog.lookup(string(e.Name))
 	if !ok || now.Incarnation != e.Incarnation {
-		return nil, fmt.Errorf("deleted meanwhile: %w", backend.ErrNotFound)
+		return nil, errDeletedMeanwhile
 	}
 	return now, nil
 }
@@ -207,7 +223,7 @@ func (b *Backend) ensureGroup(ctx context.Context, log, name string) error {
 	}
 	holds, ok := b.catalog.lookupGroup(l.Incarnation, name)
 	if !ok {
-		return fmt.Errorf("deleted meanwhile: %w", backend.ErrNotFound)
+		return errDeletedMeanwhile
 	}
 	if written && holds.ID != ours.ID {
 		return b.catalog.write(ctx, ours.key(), nil)
@@ -282,7 +298,7 @@ func (b *Backend) seal(ctx context.Context, log string) error {
 	}
 	if !e.Sealed {
 		sealed := *e
-		sealed.Sealed, sealed.Birth = true, &e.birth
+		sealed.Sealed, sealed.Birth, sealed.By = true, &e.birth, b.id
 		if err := b.catalog.write(ctx, sealed.key(), &sealed); err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 // Backend is one process's connection to a Kafka cluster.
 type Backend struct {
 	config  Config
+	id      string // of this process, in the catalog
 	limits  backend.Limits
 	life    context.Context
 	end     context.CancelCauseFunc
@@ -53,7 +54,7 @@ func Connect(ctx context.Context, c Config) (*Backend, error) {
 		return nil, err
 	}
 	b := &Backend{
-		config: c, limits: backend.Limits{MaxRecordBytes: c.MaxRecordBytes},
+		config: c, id: newID(), limits: backend.Limits{MaxRecordBytes: c.MaxRecordBytes},
 		crew: &crew{}, closed: make(chan struct{}),
 	}
 	b.life, b.end = context.WithCancelCause(context.Background())
@@ -81,7 +82,11 @@ func (b *Backend) open(ctx context.Context) error {
 	}
 	b.crew.Go(b.catalog.tail.run)
 	b.crew.Go(b.refresh)
-	return b.catalog.tail.sync(ctx)
+	if err := b.catalog.tail.sync(ctx); err != nil {
+		return err
+	}
+	b.catalog.attend()
+	return nil
 }
 
 // shut ends all goroutines and connections.

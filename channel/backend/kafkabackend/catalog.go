@@ -35,6 +35,7 @@ type catalog struct {
 	mu     sync.Mutex
 	logs   map[string]*claims[*logEntry]              // by name
 	groups map[string]map[string]*claims[*groupEntry] // by incarnation and name
+	makers makers
 }
 
 // claims of one name, by their own id.
@@ -67,6 +68,7 @@ type logEntry struct {
 	Made        bool   `json:"made,omitempty"` // the topic was made
 	Sealed      bool   `json:"sealed,omitempty"`
 	Birth       *int64 `json:"birth,omitempty"` // of the claim, in repetitions of it
+	By          string `json:"by,omitempty"`    // the process that wrote this
 
 	birth int64
 }
@@ -148,10 +150,12 @@ func (k *catalog) apply(offset int64, w *wireRecord) {
 	case kindLog:
 		if len(id.Parts) == 2 {
 			k.applyLog(offset, string(id.Parts[0]), string(id.Parts[1]), w)
+			k.makers.wake(string(id.Parts[0]))
 		}
 	case kindLogDeleted:
 		if len(id.Parts) == 1 {
 			applyDeletion(k.log(string(id.Parts[0])), offset, w)
+			k.makers.wake(string(id.Parts[0]))
 		}
 	case kindGroup:
 		if len(id.Parts) == 3 {
@@ -241,6 +245,7 @@ func (k *catalog) applyLog(offset int64, name, incarnation string, w *wireRecord
 	if e.birth = offset; e.Birth != nil {
 		e.birth = *e.Birth
 	}
+	k.makers.hear(e.By)
 	if e.birth > c.deleted {
 		c.live[incarnation] = &e
 	}

@@ -15,6 +15,7 @@ import (
 type Backend struct {
 	config  Config
 	id      string // of this process, in the catalog
+	since   time.Time
 	limits  backend.Limits
 	life    context.Context
 	end     context.CancelCauseFunc
@@ -54,13 +55,14 @@ func Connect(ctx context.Context, c Config) (*Backend, error) {
 		return nil, err
 	}
 	b := &Backend{
-		config: c, id: newID(), limits: backend.Limits{MaxRecordBytes: c.MaxRecordBytes},
+		config: c, id: newID(), since: time.Now(), limits: backend.Limits{MaxRecordBytes: c.MaxRecordBytes},
 		crew: &crew{}, closed: make(chan struct{}),
 	}
 	b.life, b.end = context.WithCancelCause(context.Background())
 	b.cluster = newCluster(b.life, d, c.Brokers, c.RequestTimeout, b.crew)
 	b.catalog = newCatalog(b.cluster)
 	b.catalog.tail = newTail(b.cluster, c.Prefix+".catalog", c.Logger, b.catalog.apply)
+	b.catalog.tail.taken = b.catalog.tell
 	b.catalog.gone = b.groupsGone
 	b.fleet = newFleet(b, b.cluster, c.AckWait, c.Logger)
 	b.fleet.tail = newTail(b.cluster, c.Prefix+".fleet", c.Logger, b.fleet.apply)

@@ -150,12 +150,12 @@ func (k *catalog) apply(offset int64, w *wireRecord) {
 	case kindLog:
 		if len(id.Parts) == 2 {
 			k.applyLog(offset, string(id.Parts[0]), string(id.Parts[1]), w)
-			k.makers.wake(string(id.Parts[0]))
+			k.makers.note(string(id.Parts[0]))
 		}
 	case kindLogDeleted:
 		if len(id.Parts) == 1 {
 			applyDeletion(k.log(string(id.Parts[0])), offset, w)
-			k.makers.wake(string(id.Parts[0]))
+			k.makers.note(string(id.Parts[0]))
 		}
 	case kindGroup:
 		if len(id.Parts) == 3 {

@@ -19,7 +19,8 @@ import (
 // long dead, and nobody waits for it.
 type makers struct {
 	heard   map[string]time.Time     // by process; nil: what is read was there before
-	waiting map[string]chan struct{} // by log; closed with its next change
+	waiting map[string]chan struct{} // by log; closed once its next change is taken in
+	changed []chan struct{}          // of those, the ones to be closed
 }
 
 // attend begins to take what is read as news.
@@ -36,16 +37,26 @@ func (m *makers) hear(process string) {
 	}
 }
 
-// wake is called with k.mu held.
-func (m *makers) wake(log string) {
+// note is called with k.mu held, when a log has changed.
+func (m *makers) note(log string) {
 	if changed := m.waiting[log]; changed != nil {
-		close(changed)
+		m.changed = append(m.changed, changed)
 		delete(m.waiting, log)
 	}
 }
 
+// tell has those go on who wait for what has changed.
+func (k *catalog) tell() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, changed := range k.makers.changed {
+		close(changed)
+	}
+	k.makers.changed = nil
+}
+
 // watch finds a log as lookup does, when its claimant was heard of last, and what is
-// closed with the next change. nil: there is no such log.
+// closed after its next change. nil: there is no such log.
 func (k *catalog) watch(log string) (e *logEntry, heard time.Time, changed <-chan struct{}) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

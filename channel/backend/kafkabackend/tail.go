@@ -18,6 +18,8 @@ type tail struct {
 	c     *cluster
 	at    partition
 	apply func(offset int64, w *wireRecord)
+	// taken is called when what came together is applied.
+	taken func()
 	// skipped is called when records were removed before they were read.
 	skipped func(to int64)
 	log     *slog.Logger
@@ -37,7 +39,7 @@ type syncWish struct {
 const tailWait = 5 * time.Second
 
 func newTail(c *cluster, topic string, log *slog.Logger, apply func(int64, *wireRecord)) *tail {
-	t := &tail{c: c, at: partition{topic, 0}, apply: apply, skipped: func(int64) {}, log: log, changed: make(chan struct{})}
+	t := &tail{c: c, at: partition{topic, 0}, apply: apply, taken: func() {}, skipped: func(int64) {}, log: log, changed: make(chan struct{})}
 	t.syncing = batcher[*syncWish]{lanes: 1, most: 1 << 20, group: c.group, run: func(wishes []*syncWish) {
 		end, err := c.offset(c.life, latest, t.at)
 		if err == nil {
@@ -177,6 +179,8 @@ func (t *tail) outOfRange(ctx context.Context) error {
 	return err
 }
 
+// take takes in batches. Those who wait go on once for each, and so ask the brokers
+// for what they need next together.
 func (t *tail) take(records []byte) error {
 	t.mu.Lock()
 	next := t.next
@@ -184,15 +188,18 @@ func (t *tail) take(records []byte) error {
 	r := batchReader{rest: records}
 	for r.next() {
 		var w wireRecord
+		to := next
 		for r.record(&w) {
 			if w.offset >= next && !r.control {
 				t.apply(w.offset, &w)
-				t.advance(w.offset + 1)
+				to = w.offset + 1
 			}
 		}
-		if r.err == nil && r.last >= next {
-			t.advance(r.last + 1)
+		if r.err == nil {
+			to = r.last + 1
 		}
+		t.advance(to)
+		t.taken()
 	}
 	return r.err
 }

@@ -141,7 +141,9 @@ func (b *Backend) makeTopics(wishes []*making) {
 }
 
 // awaitTopic returns when all partitions have a leader that takes requests. Of many
-// topics made at once a broker takes the last ones seconds later.
+// topics made at once a broker takes the last ones seconds later. Those who wait ask at
+// the same moments, so that what thousands ask is a few requests: the broker that they
+// wait for has better things to do.
 func (b *Backend) awaitTopic(ctx context.Context, name string) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, time.Second) {
 		leaders, err := b.cluster.refresh(ctx, name)
@@ -158,7 +160,7 @@ func (b *Backend) awaitTopic(ctx context.Context, name string) error {
 			return err
 		}
 		select {
-		case <-time.After(pause):
+		case <-time.After(pause - time.Since(b.since)%pause):
 		case <-ctx.Done():
 			return errors.Join(err, contextError(ctx))
 		case <-b.life.Done():

@@ -212,7 +212,7 @@ func (b *Backend) ensureGroup(ctx context.Context, log, name string) error {
 	if err != nil {
 		return err
 	}
-	ours := &groupEntry{Incarnation: l.Incarnation, Group: name, ID: newID(), Starts: starts}
+	ours := &groupEntry{Incarnation: l.Incarnation, Group: name, ID: newID(), Starts: starts, By: b.id}
 	// Nothing is committed yet: what has no position is where the group began.
 	written, err := b.catalog.claim(ctx, ours.key(), ours, func() bool {
 		_, taken := b.catalog.lookupGroup(l.Incarnation, name)

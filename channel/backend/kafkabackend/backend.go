@@ -244,8 +244,9 @@ func (b *Backend) groupsGone(ids []string) {
 	}
 }
 
-// gone is for how long a topic must be unknown, to a broker that knows the
-// catalog's, to count as deleted: brokers that start, or lag, know less.
+// gone is for how long a topic must be unknown, to brokers that know the
+// catalog's, and then to each of them, to count as deleted: brokers that start, or lag,
+// know less.
 const gone = 3 * time.Second
 
 // locate finds the broker that leads a partition, however long that takes, until
@@ -264,7 +265,7 @@ func (b *Backend) locate(p partition, over func() bool) *broker {
 			since = time.Time{}
 		} else if since.IsZero() {
 			since = time.Now()
-		} else if time.Since(since) > gone {
+		} else if time.Since(since) > gone && b.cluster.nobodyKnows(b.life, p.topic) {
 			return nil
 		}
 		select {

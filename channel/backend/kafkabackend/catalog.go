@@ -80,7 +80,8 @@ type groupEntry struct {
 	Incarnation string  `json:"of"`
 	Group       string  `json:"group"`
 	ID          string  `json:"id"`
-	Starts      []int64 `json:"starts"` // by partition; those added later: 0
+	Starts      []int64 `json:"starts"`       // by partition; those added later: 0
+	By          string  `json:"by,omitempty"` // the process that wrote this
 
 	birth int64
 }
@@ -261,6 +262,7 @@ func (k *catalog) applyGroup(offset int64, incarnation, name, id string, w *wire
 		}
 		return
 	}
+	k.makers.hear(e.By)
 	if e.birth = offset; e.birth > c.deleted {
 		c.live[id] = &e
 	}

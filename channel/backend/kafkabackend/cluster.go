@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -286,6 +288,28 @@ func (c *cluster) learn(m *metadata.Response, says map[string]error) {
 		}
 		c.leaders[t.Name] = leaders
 	}
+}
+
+// nobodyKnows tells that brokers answer, and that none of them knows a topic. Those that
+// lag behind the others do not know what is new.
+func (c *cluster) nobodyKnows(ctx context.Context, topic string) bool {
+	c.mu.Lock()
+	brokers := slices.Collect(maps.Values(c.brokers))
+	c.mu.Unlock()
+	answered := false
+	for _, b := range brokers {
+		answer, err := b.call(ctx, &metadata.Request{TopicNames: []string{topic}})
+		if err != nil {
+			continue
+		}
+		m, _ := answer.(*metadata.Response)
+		says := map[string]error{topic: backend.ErrNotFound}
+		if c.learn(m, says); !errors.Is(says[topic], backend.ErrNotFound) {
+			return false
+		}
+		answered = true
+	}
+	return answered
 }
 
 // forget has the next to ask about the topic ask the brokers.

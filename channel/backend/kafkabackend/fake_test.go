@@ -7,8 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	_ "github.com/twmb/franz-go/pkg/kgo" // kfake needs a later one than its go.mod says
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
 	"github.com/sidestep-dev/sidestep/channel/backend/backendtest"
@@ -90,4 +92,33 @@ func TestPartitionsThatMoveLoseNothing(t *testing.T) {
 		}
 	}
 	eventually(t, "lag", settledAll(t, b, log, "g"))
+}
+
+// A topic is new to brokers that lag: it is gone when no broker knows it.
+func TestATopicThatOneBrokerKnowsIsNotGone(t *testing.T) {
+	t.Parallel()
+	fakes := startFake(t, 3)
+	b := connectTo(t, Config{Brokers: fakes.ListenAddrs(), Replicas: 3})
+	topic := topicNamed(t, b, makeLog(t, b, false))
+	b.cluster.mu.Lock()
+	leader := b.cluster.leaders[topic][0]
+	b.cluster.mu.Unlock()
+	fakes.ControlKey(int16(kmsg.Metadata), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		asked := r.(*kmsg.MetadataRequest).Topics
+		if fakes.CurrentNode() == leader || len(asked) != 1 || *asked[0].Topic != topic {
+			return nil, nil, false
+		}
+		fakes.KeepControl()
+		answer := r.ResponseKind().(*kmsg.MetadataResponse)
+		unknown := kmsg.NewMetadataResponseTopic()
+		unknown.Topic, unknown.ErrorCode = &topic, kerr.UnknownTopicOrPartition.Code
+		answer.Topics = append(answer.Topics, unknown)
+		return answer, nil, true
+	})
+	if b.cluster.nobodyKnows(ctxOf(t), topic) {
+		t.Error("a topic that its leader knows counts as unknown")
+	}
+	if !b.cluster.nobodyKnows(ctxOf(t), "no-such-topic") {
+		t.Error("a topic that does not exist counts as known")
+	}
 }

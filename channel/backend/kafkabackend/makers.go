@@ -14,8 +14,8 @@ import (
 //	B  finds A's claim ....................> goes on
 //	C  finds A's claim ...> A is not heard of for AckWait: makes the topic, "made"
 //
-// A is heard of with each record of its own: as it makes thousands of logs it says so
-// of one after the other. Whoever was not heard of since this process reads along may be
+// A is heard of with each record of its own: while a broker makes thousands of topics, A
+// goes on saying what it has made, of logs and of groups. Whoever was not heard of since this process reads along may be
 // long dead, and nobody waits for it.
 type makers struct {
 	heard   map[string]time.Time     // by process; nil: what is read was there before

@@ -47,15 +47,18 @@ func (d *dialer) connect(ctx context.Context, address string) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	conn, err := d.dial(ctx, "tcp", address)
-	if err != nil {
-		return nil, err
-	}
-	l := &link{conn: conn, client: d.client, used: time.Now()}
-	if err := l.open(ctx, d, address); err != nil {
+	if err == nil {
+		l := &link{conn: conn, client: d.client, used: time.Now()}
+		if err = l.open(ctx, d, address); err == nil {
+			return l, nil
+		}
 		conn.Close()
-		return nil, fmt.Errorf("connect to %s: %w", address, err)
+		err = fmt.Errorf("connect to %s: %w", address, err)
 	}
-	return l, nil
+	if ctx.Err() != nil { // which dialing and TLS do not give the cause of
+		err = fmt.Errorf("connect to %s: %w", address, contextError(ctx))
+	}
+	return nil, err
 }
 
 func (l *link) open(ctx context.Context, d *dialer, address string) error {

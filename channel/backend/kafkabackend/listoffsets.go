@@ -3,6 +3,8 @@ package kafkabackend
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/listoffsets"
@@ -56,6 +58,7 @@ func (c *cluster) offset(ctx context.Context, timestamp int64, partitions ...par
 // askOffsets asks each leader once, for all of its partitions. A partition that
 // is asked about at different times waits for the next round.
 func (c *cluster) askOffsets(wishes []*offsetWish) {
+	unknown := c.lookFor(wishes)
 	for len(wishes) > 0 {
 		var later []*offsetWish
 		asked := make(map[partition]int64)
@@ -65,7 +68,11 @@ func (c *cluster) askOffsets(wishes []*offsetWish) {
 				later = append(later, w)
 				continue
 			}
-			b, err := c.leader(c.life, w.partition)
+			err := unknown[w.topic]
+			var b *broker
+			if err == nil {
+				b, err = c.leader(c.life, w.partition)
+			}
 			if err != nil {
 				w.err = err
 				close(w.done)
@@ -79,6 +86,25 @@ func (c *cluster) askOffsets(wishes []*offsetWish) {
 		}
 		wishes = later
 	}
+}
+
+// lookFor asks about all topics at once that are not known, and returns those of which
+// that failed.
+func (c *cluster) lookFor(wishes []*offsetWish) map[string]error {
+	looks := make(map[string]*lookup)
+	for _, w := range wishes {
+		if looks[w.topic] == nil && c.known(w.topic) == nil {
+			looks[w.topic] = &lookup{topic: w.topic, done: make(chan struct{})}
+		}
+	}
+	c.look.add(slices.Collect(maps.Values(looks))...)
+	failed := make(map[string]error)
+	for topic, l := range looks {
+		if <-l.done; l.err != nil {
+			failed[topic] = l.err
+		}
+	}
+	return failed
 }
 
 func (b *broker) askOffsets(wishes []*offsetWish) {

@@ -15,8 +15,8 @@ import (
 //	C  finds A's claim ...> A is not heard of for AckWait: makes the topic, "made"
 //
 // A is heard of with each record of its own: while a broker makes thousands of topics, A
-// goes on saying what it has made, of logs and of groups. Whoever was not heard of since this process reads along may be
-// long dead, and nobody waits for it.
+// goes on saying what it has made, of logs and of groups. Whoever was not heard of since
+// this process reads along may be long dead, and nobody waits for it.
 type makers struct {
 	heard   map[string]time.Time     // by process; nil: what is read was there before
 	waiting map[string]chan struct{} // by log; closed once its next change is taken in

@@ -84,16 +84,14 @@ func catalogStream(ctx context.Context, js jetstream.JetStream, n names, c jetst
 	s, err := js.Stream(ctx, c.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		// Without it nobody knows what the other streams hold.
-		orphans := js.StreamNames(ctx, jetstream.WithStreamListSubject(n.logSubject(">")))
-		for orphan := range orphans.Name() {
-			if s, err = js.Stream(ctx, c.Name); err == nil {
-				break // somebody has made both meanwhile
-			}
+		var orphan string
+		if orphan, err = anyStream(ctx, js, n.logSubject(">")); err != nil {
+			return nil, err
+		}
+		s, err = js.Stream(ctx, c.Name) // somebody may have made both meanwhile
+		if errors.Is(err, jetstream.ErrStreamNotFound) && orphan != "" {
 			return nil, fmt.Errorf("stream %s, which says whose records stream %s holds, is gone: see in the broker's log why, and restore it; or, "+
 				"to begin anew without those records, delete the streams %s-*: %w", c.Name, orphan, n.prefix, backend.ErrUnavailable)
-		}
-		if err := orphans.Err(); err != nil {
-			return nil, err
 		}
 	}
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -106,6 +104,15 @@ func catalogStream(ctx context.Context, js jetstream.JetStream, n names, c jetst
 		}
 	}
 	return js.CreateOrUpdateStream(ctx, c)
+}
+
+// anyStream is one that takes a subject, "" if none does.
+func anyStream(ctx context.Context, js jetstream.JetStream, subject string) (name string, err error) {
+	list := js.StreamNames(ctx, jetstream.WithStreamListSubject(subject))
+	for n := range list.Name() { // to the end: so that the list's goroutine ends
+		name = n
+	}
+	return name, list.Err()
 }
 
 // lookup returns the entry of a log as last seen, asking the broker only if it

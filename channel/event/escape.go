@@ -1,6 +1,10 @@
 package event
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/sidestep-dev/sidestep/channel/backend/percent"
+)
 
 // Values of attributes in headers are percent-encoded: space, double quote,
 // percent, and everything outside the printable ASCII characters (CloudEvents
@@ -36,27 +40,9 @@ func escape(s string) string {
 }
 
 // unescape undoes double quotes with backslashes, which older senders use, and
-// then one round of percent-encoding. What is not well-formed stays as it is:
-// senders that do not encode are more common than those that encode wrongly.
+// then one round of percent-encoding.
 func unescape(s string) string {
-	s = unquote(s)
-	i := strings.IndexByte(s, '%')
-	if i < 0 {
-		return s
-	}
-	b := make([]byte, i, len(s))
-	copy(b, s)
-	for ; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) {
-			if hi, lo := hexDigit(s[i+1]), hexDigit(s[i+2]); hi >= 0 && lo >= 0 {
-				b = append(b, byte(hi<<4|lo))
-				i += 2
-				continue
-			}
-		}
-		b = append(b, s[i])
-	}
-	return string(b)
+	return percent.Decode(unquote(s))
 }
 
 func unquote(s string) string {
@@ -92,16 +78,4 @@ func quoted(s string) bool {
 		}
 	}
 	return false
-}
-
-func hexDigit(c byte) int {
-	switch {
-	case c >= '0' && c <= '9':
-		return int(c - '0')
-	case c >= 'a' && c <= 'f':
-		return int(c-'a') + 10
-	case c >= 'A' && c <= 'F':
-		return int(c-'A') + 10
-	}
-	return -1
 }

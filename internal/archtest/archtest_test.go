@@ -153,6 +153,7 @@ func TestRulesSeeWhatCrossesThem(t *testing.T) {
 		{"the seam imports the standard library only", [][2]string{{"channel/backend", "context"}, {"channel/backend/natsbackend", "golang.org/x/sync"}}, ""},
 		{"a backend knows the seam and nothing else of ours", [][2]string{{"channel/backend/natsbackend", "channel/event"}}, "channel/backend/natsbackend imports channel/event"},
 		{"a backend knows the seam and nothing else of ours", [][2]string{{"channel/backend/natsbackend", "channel/backend"}}, ""},
+		{"percent-encoding needs nothing of ours", [][2]string{{"channel/backend/percent", "channel/backend"}}, "channel/backend/percent imports channel/backend"},
 		{"the engine knows neither a backend nor who calls it", [][2]string{{"channel", "channel/egress"}, {"channel/egress", "channel/backend/membackend"}}, "channel imports channel/egress imports channel/backend/membackend"},
 		{"the engine knows neither a backend nor who calls it", [][2]string{{"channel", "channel/backend"}, {"channel/ingress", "channel"}}, ""},
 		{"event and egress do not know the engine", [][2]string{{"channel/event", "internal/telemetry"}}, "channel/event imports internal/telemetry"},

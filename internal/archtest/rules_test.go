@@ -72,6 +72,11 @@ var rules = []rule{
 		},
 	},
 	{
+		name:    "percent-encoding needs nothing of ours",
+		instead: "keep channel/backend/percent to RFC 3986",
+		of:      []string{"channel/backend/percent"}, deep: true, only: []string{std},
+	},
+	{
 		name:    "the engine knows neither a backend nor who calls it",
 		instead: "declare the interface in channel, and let internal/standalone or cmd put in what fits",
 		of:      []string{"channel"}, deep: true, never: slices.Concat(backends, []string{

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/channel/backend/percent"
 )
 
 // A record travels as the CloudEvents NATS protocol binding says, in binary
@@ -147,7 +148,8 @@ var tokens = func() (t [256]bool) {
 	return t
 }()
 
-// appendEscaped appends s percent-encoded where it is not visible ASCII.
+// appendEscaped appends s percent-encoded where it is not visible ASCII, for
+// percent.Decode.
 func appendEscaped(dst []byte, s string) []byte {
 	const hex = "0123456789ABCDEF"
 	for i := range len(s) {
@@ -158,38 +160,6 @@ func appendEscaped(dst []byte, s string) []byte {
 		}
 	}
 	return dst
-}
-
-// unescape is the inverse of appendEscaped. What is not an escape stays.
-func unescape(s string) string {
-	i := strings.IndexByte(s, '%')
-	if i < 0 {
-		return s
-	}
-	b := append(make([]byte, 0, len(s)), s[:i]...)
-	for ; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) {
-			if hi, lo := hexDigit(s[i+1]), hexDigit(s[i+2]); hi >= 0 && lo >= 0 {
-				b = append(b, byte(hi<<4|lo))
-				i += 2
-				continue
-			}
-		}
-		b = append(b, s[i])
-	}
-	return string(b)
-}
-
-func hexDigit(c byte) int {
-	switch {
-	case c >= '0' && c <= '9':
-		return int(c - '0')
-	case c >= 'a' && c <= 'f':
-		return int(c-'a') + 10
-	case c >= 'A' && c <= 'F':
-		return int(c-'A') + 10
-	}
-	return -1
 }
 
 // decodeMessage reads a message into r; headed: p begins with a header block.
@@ -234,7 +204,7 @@ func decodeHeaders(lines string, r *backend.Record) bool {
 		case !ok, name == "", strings.IndexByte(line, '\r') >= 0, strings.IndexByte(line, 0) >= 0, brokers(name):
 			continue
 		case name == keyHeader:
-			key, keyed = unescape(value), true
+			key, keyed = percent.Decode(value), true
 		default:
 			if len(name) == len(keyAttribute) && strings.EqualFold(name, keyAttribute) {
 				attribute = value
@@ -244,7 +214,7 @@ func decodeHeaders(lines string, r *backend.Record) bool {
 		bound = true
 	}
 	if !keyed {
-		key = unescape(attribute)
+		key = percent.Decode(attribute)
 	}
 	r.Key = key
 	if len(r.Header) == 0 {

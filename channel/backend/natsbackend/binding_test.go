@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/sidestep-dev/sidestep/channel/backend"
+	"github.com/sidestep-dev/sidestep/channel/backend/percent"
 )
 
 // head is a header of names and values.
@@ -101,7 +102,7 @@ func TestEscapedIdsAreDistinct(t *testing.T) {
 			t.Errorf("%q and %q are the same to the broker", id, other)
 		}
 		seen[string(p[:n])] = id
-		if got := unescape(string(appendEscaped(nil, id))); got != id {
+		if got := percent.Decode(string(appendEscaped(nil, id))); got != id {
 			t.Errorf("%q came back as %q", id, got)
 		}
 	}

@@ -99,8 +99,8 @@ func (b *Backend) makeLog(ctx context.Context, e *logEntry) (*logEntry, error) {
 		if !b.vanished(ctx, e) {
 			return e, b.check(ctx)
 		}
-		if now, ok := b.catalog.lookup(string(e.Name)); !ok || now.Incarnation != e.Incarnation {
-			return nil, errDeletedMeanwhile
+		if _, err := b.catalog.still(e); err != nil {
+			return nil, err
 		}
 	}
 	if err := b.makeTopic(ctx, e.Topic, e.Partitions, b.logConfig(e.Sealed)); err != nil {
@@ -109,17 +109,13 @@ func (b *Backend) makeLog(ctx context.Context, e *logEntry) (*logEntry, error) {
 	made := *e
 	made.Made, made.Birth, made.By = true, &e.birth, b.id
 	_, err = b.catalog.claim(ctx, made.key(), &made, func() bool {
-		now, ok := b.catalog.lookup(string(e.Name))
-		return ok && now.Incarnation == e.Incarnation && now.Made
+		now, err := b.catalog.still(e)
+		return err == nil && now.Made
 	})
 	if err != nil {
 		return nil, err
 	}
-	now, ok := b.catalog.lookup(string(e.Name))
-	if !ok || now.Incarnation != e.Incarnation {
-		return nil, errDeletedMeanwhile
-	}
-	return now, nil
+	return b.catalog.still(e)
 }
 
 // DeleteLog implements backend.Admin.

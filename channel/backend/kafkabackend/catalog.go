@@ -294,6 +294,20 @@ func (k *catalog) tidy(name string) {
 func (k *catalog) lookup(name string) (*logEntry, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	return k.holds(name)
+}
+
+// still looks for a log that was there: it may have been deleted, and made again.
+func (k *catalog) still(e *logEntry) (*logEntry, error) {
+	now, ok := k.lookup(string(e.Name))
+	if !ok || now.Incarnation != e.Incarnation {
+		return nil, errDeletedMeanwhile
+	}
+	return now, nil
+}
+
+// holds is lookup with k.mu held.
+func (k *catalog) holds(name string) (*logEntry, bool) {
 	if c := k.logs[name]; c != nil {
 		return c.current()
 	}

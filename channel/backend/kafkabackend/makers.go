@@ -60,11 +60,7 @@ func (k *catalog) tell() {
 func (k *catalog) watch(log string) (e *logEntry, heard time.Time, changed <-chan struct{}) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	c := k.logs[log]
-	if c == nil {
-		return nil, heard, nil
-	}
-	e, ok := c.current()
+	e, ok := k.holds(log)
 	if !ok {
 		return nil, heard, nil
 	}

@@ -94,10 +94,11 @@ func catalogStream(ctx context.Context, js jetstream.JetStream, n names, c jetst
 				"to begin anew without those records, delete the streams %s-*: %w", c.Name, orphan, n.prefix, backend.ErrUnavailable)
 		}
 	}
-	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+	case err != nil:
 		return nil, err
-	}
-	if err == nil {
+	default:
 		is := s.CachedInfo().Config
 		if slices.Equal(is.Subjects, c.Subjects) && is.MaxMsgsPerSubject == c.MaxMsgsPerSubject && is.AllowMsgTTL && is.Replicas == c.Replicas {
 			return s, nil

@@ -117,7 +117,8 @@ func mendSum(dir, key string, log *slog.Logger) error {
 		return fmt.Errorf("%s is damaged: restore it from a backup, or move %s away to go on without the records in it", path, dir)
 	}
 	log.Warn("writing the checksum of a configuration whose server died before it had", "files", dir)
-	return replace(sum, want)
+	// One that is cut off here is written again by the next that looks.
+	return os.WriteFile(sum, []byte(want), 0o600)
 }
 
 // checksum of a configuration, as the server writes it.
@@ -129,23 +130,4 @@ func checksum(meta []byte, key string) (string, error) {
 	}
 	h.Write(meta)
 	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-// replace writes a file as a whole. That it may not outlive a loss of power does no
-// harm: it is written again then.
-func replace(path, content string) error {
-	next := path + ".tmp" // as the server does: it is overwritten
-	f, err := os.OpenFile(next, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(content)
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(next, path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(next))
-	}
-	return nil
 }

@@ -15,15 +15,9 @@ import (
 // between must not cost the records that the stream has.
 func TestAServerKilledAsItChangedAStreamKeepsItsRecords(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s := startServer(t, ServerConfig{Dir: dir})
-	b := connectTo(t, Config{Server: s})
-	log := makeLog(t, b, false, "g")
+	dir, s, b, e := serverWithLog(t)
+	log := e.Name
 	publish(t, b, log, "accepted")
-	e, err := b.catalog.read(ctxOf(t), log)
-	if err != nil {
-		t.Fatal(err)
-	}
 	sum := filepath.Join(streamFiles(dir, b.names.shardStream(e.shard)), server.JetStreamMetaFileSum)
 	before := readFile(t, sum)
 	later := makeLogInShard(t, b, e.shard)
@@ -47,14 +41,8 @@ func TestAServerKilledAsItChangedAStreamKeepsItsRecords(t *testing.T) {
 // to its end: the records published from then on are there after the next start.
 func TestAServerKilledAsItMadeAConsumerLeavesNothingOfIt(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s := startServer(t, ServerConfig{Dir: dir})
-	b := connectTo(t, Config{Server: s})
-	log := makeLog(t, b, false, "g")
-	e, err := b.catalog.read(ctxOf(t), log)
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir, s, b, e := serverWithLog(t)
+	log := e.Name
 	files := filepath.Join(streamFiles(dir, b.names.shardStream(e.shard)), "obs", consumer(e.Incarnation, "g"))
 	closeBackend(t, b)
 	stopServer(t, s)
@@ -80,20 +68,14 @@ func TestAServerKilledAsItMadeAConsumerLeavesNothingOfIt(t *testing.T) {
 
 func TestAServerDoesNotStartWithoutAStreamThatItCannotRead(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s := startServer(t, ServerConfig{Dir: dir})
-	b := connectTo(t, Config{Server: s})
-	e, err := b.catalog.read(ctxOf(t), makeLog(t, b, false, "g"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir, s, b, e := serverWithLog(t)
 	meta := filepath.Join(streamFiles(dir, b.names.shardStream(e.shard)), server.JetStreamMetaFile)
 	closeBackend(t, b)
 	stopServer(t, s)
 	if err := os.Truncate(meta, 20); err != nil {
 		t.Fatal(err)
 	}
-	s, err = StartServer(ServerConfig{Dir: dir})
+	s, err := StartServer(ServerConfig{Dir: dir})
 	if err == nil {
 		stopServer(t, s)
 		t.Fatal("it starts without the stream")
@@ -101,6 +83,19 @@ func TestAServerDoesNotStartWithoutAStreamThatItCannotRead(t *testing.T) {
 	if !strings.Contains(err.Error(), meta) {
 		t.Errorf("the error does not name the file: %v", err)
 	}
+}
+
+// serverWithLog has one log, with the group g.
+func serverWithLog(t *testing.T) (dir string, s *Server, b *Backend, e entry) {
+	t.Helper()
+	dir = t.TempDir()
+	s = startServer(t, ServerConfig{Dir: dir})
+	b = connectTo(t, Config{Server: s})
+	e, err := b.catalog.read(ctxOf(t), makeLog(t, b, false, "g"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, s, b, e
 }
 
 // streamFiles is the folder of a stream.

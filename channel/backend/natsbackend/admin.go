@@ -239,16 +239,22 @@ func (b *Backend) Lag(ctx context.Context, log, group string) (backend.Lag, erro
 // consumerInfo of a group. ErrNotFound: there is none, and there is no more to be
 // had from it. A stream that is gone may come back, and its groups with it.
 func (b *Backend) consumerInfo(ctx context.Context, shard int, name string) (*jetstream.ConsumerInfo, error) {
-	c, err := ask(ctx, b.catalog.turns, b.config.RequestTimeout, func(ctx context.Context) (jetstream.Consumer, error) {
+	look := func(ctx context.Context) (jetstream.Consumer, error) {
 		return b.js.Consumer(ctx, b.names.shardStream(shard), name)
-	})
+	}
+	c, err := ask(ctx, b.catalog.turns, b.config.RequestTimeout, look)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		var stream jetstream.Stream
+		stream, err = b.shards[shard].stream(ctx)
+		switch {
+		case err == nil && stream == nil:
+			return nil, backend.ErrNotFound
+		case err == nil: // it was being made
+			c, err = ask(ctx, b.catalog.turns, b.config.RequestTimeout, look)
+		}
+	}
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return nil, backend.ErrNotFound
-	}
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		if err = b.shards[shard].lost(ctx); err == nil {
-			return nil, backend.ErrNotFound
-		}
 	}
 	if err != nil {
 		return nil, adminError("ask for consumer", err)

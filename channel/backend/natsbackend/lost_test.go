@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
 	"github.com/sidestep-dev/sidestep/internal/brokertest"
@@ -67,5 +68,30 @@ func TestACatalogThatIsGoneIsNotMadeAgain(t *testing.T) {
 	wantError(t, "Connect", err, backend.ErrUnavailable)
 	if err != nil && !strings.Contains(err.Error(), "stream "+b.names.catalogStream()+",") {
 		t.Errorf("the error does not name the stream: %v", err)
+	}
+}
+
+// Those who start at once make the same streams: one that was made between another's
+// two looks, at the stream and then at its note, was never gone.
+func TestAStreamThatIsBeingMadeIsNotTakenForGone(t *testing.T) {
+	t.Parallel()
+	c := Config{URL: "nats://" + brokertest.Start(t).Address}
+	for _, c.Prefix = range []string{"one", "two"} {
+		all := []*Backend{connectTo(t, c), connectTo(t, c), connectTo(t, c)}
+		for shard := range shardCount {
+			log := nameInShard(shard)
+			var starting errgroup.Group
+			for _, b := range all {
+				starting.Go(func() error {
+					if _, err := b.EnsureLog(ctxOf(t), backend.Log{Name: log}); err != nil {
+						return err
+					}
+					return b.EnsureGroup(ctxOf(t), log, backend.Group{Name: "g"})
+				})
+			}
+			if err := starting.Wait(); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }

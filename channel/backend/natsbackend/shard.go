@@ -153,21 +153,16 @@ func (s *shard) createConsumer(ctx context.Context, c jetstream.ConsumerConfig) 
 
 // update reads the list and writes it if it changes.
 func (s *shard) update(ctx context.Context, batch []*change) error {
+	adds := slices.ContainsFunc(batch, func(c *change) bool { return c.add })
+	stream, err := s.stream(ctx)
 	var was map[string]bool
-	stream, err := s.b.js.Stream(ctx, s.b.names.shardStream(s.number))
 	switch {
-	case err == nil:
-		was = set(stream.CachedInfo().Config.Subjects)
-	case !errors.Is(err, jetstream.ErrStreamNotFound):
+	case !adds && (errors.Is(err, errGone) || err == nil && stream == nil):
+		return nil // nothing is published to a stream that is not there
+	case err != nil:
 		return err
-	}
-	if was == nil {
-		if !slices.ContainsFunc(batch, func(c *change) bool { return c.add }) {
-			return nil // nothing is published to a stream that is not there
-		}
-		if err := s.lost(ctx); err != nil {
-			return err
-		}
+	case stream != nil:
+		was = set(stream.CachedInfo().Config.Subjects)
 	}
 	next := map[string]bool{s.b.names.anchorSubject(s.number): true}
 	maps.Copy(next, was)
@@ -178,13 +173,15 @@ func (s *shard) update(ctx context.Context, batch []*change) error {
 			delete(next, c.subject)
 		}
 	}
-	if was != nil && maps.Equal(next, was) {
+	if stream == nil || !maps.Equal(next, was) {
+		if _, err := s.b.js.CreateOrUpdateStream(ctx, s.config(next)); err != nil {
+			return err
+		}
+	}
+	if s.noted {
 		return nil
 	}
-	if _, err = s.b.js.CreateOrUpdateStream(ctx, s.config(next)); err != nil || s.noted {
-		return err
-	}
-	err = s.note(ctx)
+	err = s.note(ctx) // whoever made it may have died before
 	s.noted = err == nil
 	return err
 }
@@ -193,20 +190,39 @@ func (s *shard) update(ctx context.Context, batch []*change) error {
 // over it (docs/design/jetstream-mapping.md); one that is made in its place would
 // have the server drop what it held. So the catalog has a note of each stream.
 
-// lost tells whether a stream that is not there was made once.
-func (s *shard) lost(ctx context.Context) error {
+// errGone: a stream was made and is not there.
+var errGone = fmt.Errorf("it is not made anew by itself: %w", backend.ErrUnavailable)
+
+// stream is the one at the broker, nil if it was never made. One that was and is
+// not there is errGone, with what to do.
+func (s *shard) stream(ctx context.Context) (jetstream.Stream, error) {
+	name := s.b.names.shardStream(s.number)
+	look := func(ctx context.Context) (jetstream.Stream, error) { return s.b.js.Stream(ctx, name) }
+	stream, err := ask(ctx, s.b.catalog.turns, s.b.config.RequestTimeout, look)
+	if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return stream, err
+	}
+	if made, err := s.wasMade(ctx); err != nil || !made {
+		return nil, err
+	}
+	// Another process may have made it, and the note after it, since the first look.
+	stream, err = ask(ctx, s.b.catalog.turns, s.b.config.RequestTimeout, look)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, fmt.Errorf("stream %s, which holds records of this and other logs, is gone: see in the broker's log why, and restore it; or, to go on without "+
+			"those records, delete the messages of subject %s in stream %s: %w", name, s.b.names.shardNote(s.number), s.b.names.catalogStream(), errGone)
+	}
+	return stream, err
+}
+
+// wasMade tells whether the catalog has a note of the stream.
+func (s *shard) wasMade(ctx context.Context) (bool, error) {
 	_, err := ask(ctx, s.b.catalog.turns, s.b.config.RequestTimeout, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 		return s.b.catalog.stream.GetLastMsgForSubject(ctx, s.b.names.shardNote(s.number))
 	})
-	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound):
-		return nil
-	case err != nil:
-		return err
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return false, nil
 	}
-	name := s.b.names.shardStream(s.number)
-	return fmt.Errorf("stream %s, which holds records of this and other logs, is gone: see in the broker's log why, and restore it; or, to go on without "+
-		"those records, delete the messages of subject %s in stream %s: %w", name, s.b.names.shardNote(s.number), s.b.names.catalogStream(), backend.ErrUnavailable)
+	return err == nil, err
 }
 
 // note says in the catalog that the stream was made.

@@ -49,7 +49,7 @@ var mutants = map[string]mutant{
 		},
 	},
 	"a record is received twice": {
-		faults(faultbackend.Rule{Op: faultbackend.Receive, First: 2, Fault: faultbackend.Fault{Do: faultbackend.Duplicate}}),
+		faults(faultbackend.Rule{Op: faultbackend.Receive, First: 2, Last: 20, Fault: faultbackend.Fault{Do: faultbackend.Duplicate}}),
 		[]string{"no record goes to two members", "one key does not leave its order"},
 	},
 	"a record is fetched and lost": {

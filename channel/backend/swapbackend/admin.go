@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
 )
@@ -62,9 +64,16 @@ func (b *Backend) DeleteLog(ctx context.Context, log string) error {
 		}
 	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	delete(b.places, log)
 	delete(b.former, log)
+	over := slices.Collect(maps.Keys(b.subs[log]))
+	for _, s := range over {
+		s.over.Store(true)
+	}
+	b.mu.Unlock()
+	for _, s := range over {
+		s.finish()
+	}
 	return nil
 }
 

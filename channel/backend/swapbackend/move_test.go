@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sidestep-dev/sidestep/channel/backend"
@@ -330,4 +331,51 @@ func TestABackendThatALogWasOnCanBeRemovedOnceTheLogIsLeft(t *testing.T) {
 	if err := p.Remove(t.Context(), "a"); err != nil {
 		t.Error(err)
 	}
+}
+
+// A subscription ends with its log. One that came back for the next log of that name
+// would be a member of its group, and keep records that nobody receives.
+func TestASubscriptionDoesNotOutliveItsLog(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		next := faultbackend.New(membackend.New(membackend.Options{}), faultbackend.Script(
+			faultbackend.Rule{Op: faultbackend.Subscribe, First: 1, Fault: faultbackend.Fault{Do: faultbackend.Fail, Err: backend.ErrUnavailable}},
+		))
+		b := swapbackend.New(swapbackend.Config{Home: func(string) string { return "a" }})
+		defer b.Close(t.Context())
+		must(b.Add("a", membackend.New(membackend.Options{})))
+		must(b.Add("b", next))
+		begin := func() {
+			t.Helper()
+			l := backend.Log{Name: "ns/log"}
+			_, err := b.EnsureLog(t.Context(), l)
+			must(err)
+			must(b.EnsureGroup(t.Context(), l.Name, backend.Group{Name: "g"}))
+			must(b.Prepare(t.Context(), l, []string{"g"}, "b"))
+		}
+		begin()
+		sub, err := b.Subscribe(t.Context(), "ns/log", "g", backend.Options{})
+		must(err)
+		must(b.Set("ns/log", swapbackend.Place{Home: "a", Next: "b"}))
+		synctest.Wait() // it could not join b, and is to try again
+
+		must(b.DeleteLog(t.Context(), "ns/log"))
+		begin()
+		must(b.Set("ns/log", swapbackend.Place{Home: "a", Next: "b"}))
+		time.Sleep(time.Minute)
+		if n := next.Calls(faultbackend.Subscribe); n != 1 {
+			t.Errorf("it tried to join %d times, want 1", n)
+		}
+		_, err = sub.Receive(t.Context())
+		if !errors.Is(err, backend.ErrNotFound) {
+			t.Errorf("Receive: %v, want ErrNotFound", err)
+		}
+		must(sub.Close())
+	})
 }

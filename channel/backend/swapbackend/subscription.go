@@ -41,6 +41,7 @@ type subscription struct {
 	at              atomic.Pointer[Place] // what was joined in full
 	running         sync.WaitGroup        // adapt
 	closed          bool                  // guarded by b.mu
+	over            atomic.Bool           // its log was deleted; set with b.mu held
 
 	joining sync.Mutex // held by join
 
@@ -123,15 +124,35 @@ func (b *Backend) Subscribe(ctx context.Context, log, group string, o backend.Op
 // held and does not wait.
 func (s *subscription) follow() {
 	s.stale.Store(true)
-	if !s.closed && s.adapting.CompareAndSwap(false, true) {
+	if !s.closed && !s.over.Load() && s.adapting.CompareAndSwap(false, true) {
 		s.running.Go(s.adapt)
 	}
+}
+
+// place is where the log is, if it was not deleted.
+func (s *subscription) place() (p Place, is bool) {
+	s.b.mu.RLock()
+	defer s.b.mu.RUnlock()
+	return s.b.place(s.log), !s.over.Load()
+}
+
+// finish tells those who receive that it is over: there is nothing more to be had, even
+// where that is not known yet, nor from another log of that name.
+func (s *subscription) finish() {
+	if r := s.reading.Load(); r != nil {
+		r.end()
+	}
+	s.rouse()
 }
 
 func (s *subscription) adapt() {
 	for pause := joinPause; ; pause = min(2*pause, joinPauseMax) {
 		s.stale.Store(false)
-		all, err := s.join(s.ctx, s.b.Place(s.log))
+		place, is := s.place()
+		if !is {
+			return
+		}
+		all, err := s.join(s.ctx, place)
 		if all {
 			s.adapting.Store(false)
 			if !s.stale.Load() || !s.adapting.CompareAndSwap(false, true) {
@@ -231,8 +252,8 @@ func (s *subscription) read(wanted []*feed) {
 		}
 	}
 	s.reading.Store(r)
-	if s.ctx.Err() != nil {
-		r.end() // Close may not have seen it
+	if s.ctx.Err() != nil || s.over.Load() {
+		r.end() // Close, or finish, may not have seen it
 	}
 	s.rouse()
 }
@@ -290,6 +311,9 @@ func (s *subscription) Receive(ctx context.Context) (*backend.Delivery, error) {
 		if s.ctx.Err() != nil {
 			return nil, backend.ErrClosed
 		}
+		if s.over.Load() {
+			return nil, fmt.Errorf("log %s was deleted: %w", s.log, backend.ErrNotFound)
+		}
 		if d := s.leftover(ctx); d != nil {
 			return d, nil
 		}
@@ -345,7 +369,7 @@ func (s *subscription) Rest(wake func()) bool {
 		return false
 	}
 	// It may have moved, or been closed, since it was looked up.
-	if s.reading.Load() != r || s.ctx.Err() != nil {
+	if s.reading.Load() != r || s.ctx.Err() != nil || s.over.Load() {
 		s.rouse()
 	}
 	return true

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"github.com/sidestep-dev/sidestep/claimcheck/blobstore"
 	"github.com/sidestep-dev/sidestep/claimcheck/storetest"
 	"github.com/sidestep-dev/sidestep/claimcheck/storetest/s3server"
+	"github.com/sidestep-dev/sidestep/internal/freeport"
 )
 
 func openS3(t *testing.T, c blobstore.S3Config) claimcheck.Store {
@@ -152,10 +152,9 @@ func TestS3ServerThatDiesAndComesBack(t *testing.T) {
 // closedPort is an address at which nothing listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	a, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return a
 }

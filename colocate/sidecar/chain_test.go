@@ -3,8 +3,8 @@ package sidecar
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +12,7 @@ import (
 	"github.com/sidestep-dev/sidestep/channel/egress"
 	"github.com/sidestep-dev/sidestep/channel/event"
 	"github.com/sidestep-dev/sidestep/colocate/wire"
+	"github.com/sidestep-dev/sidestep/internal/freeport"
 )
 
 func TestTheStepsRunInOrder(t *testing.T) {
@@ -108,13 +109,11 @@ func hangUpStep(t *testing.T, write string) *stepServer {
 // nobody is a step of which only the port is left.
 func nobody(t *testing.T) *stepServer {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	a, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr, _ := l.Addr().(*net.TCPAddr)
-	l.Close()
-	return &stepServer{port: uint16(addr.Port)}
+	return &stepServer{port: netip.MustParseAddrPort(a).Port()}
 }
 
 const answerHead = "HTTP/1.1 200 OK\r\nCe-Specversion: 1.0\r\nCe-Id: 1\r\nCe-Source: /s\r\nCe-Type: t\r\n"

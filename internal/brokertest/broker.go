@@ -13,7 +13,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
-	"github.com/sidestep-dev/sidestep/internal/kafkabroker"
+	"github.com/sidestep-dev/sidestep/internal/freeport"
 )
 
 // What the child is told.
@@ -121,7 +121,7 @@ func (b *Broker) await(t testing.TB) {
 // else is given: it stays free while its owner is dead.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	address, err := kafkabroker.FreeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}

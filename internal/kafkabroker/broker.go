@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/sidestep-dev/sidestep/internal/freeport"
 )
 
 // Options of a broker. The zero value is one without authentication.
@@ -54,7 +56,7 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 	b := &Broker{dir: o.Dir, classpath: filepath.Join(folder, "*"), detached: o.Detached}
 	var addresses [3]string
 	for i := range addresses {
-		if addresses[i], err = FreeAddress(); err != nil {
+		if addresses[i], err = freeport.Address(); err != nil {
 			return nil, err
 		}
 	}

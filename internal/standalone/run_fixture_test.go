@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sidestep-dev/sidestep/internal/brokertest"
 )
 
 // client fails where another would wait until all tests are timed out.
@@ -196,7 +197,7 @@ func (s *site) start(edit ...func(*Config)) *running {
 // begin runs the site.
 func (s *site) begin(edit ...func(*Config)) *running {
 	s.t.Helper()
-	events, admin := freeAddress(s.t), freeAddress(s.t)
+	events, admin := brokertest.FreeAddress(s.t), brokertest.FreeAddress(s.t)
 	ctx, stop := context.WithCancel(context.Background())
 	r := &running{
 		site: s, base: "http://" + events, admin: "http://" + admin,
@@ -237,16 +238,6 @@ func (r *running) end() error {
 		r.t.Fatal("it did not end")
 		return nil
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // post sends an event and returns the status.

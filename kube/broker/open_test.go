@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -21,6 +20,7 @@ import (
 	"github.com/sidestep-dev/sidestep/channel/backend"
 	"github.com/sidestep-dev/sidestep/claimcheck/stores"
 	"github.com/sidestep-dev/sidestep/internal/broker"
+	"github.com/sidestep-dev/sidestep/internal/freeport"
 	"github.com/sidestep-dev/sidestep/internal/store"
 	"github.com/sidestep-dev/sidestep/kube/secrets"
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
@@ -30,12 +30,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func address(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	a, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return a
 }
 
 func TestTheStoreKeepsLogsOnceItIsThere(t *testing.T) {

@@ -19,6 +19,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/sidestep-dev/sidestep/internal/freeport"
 )
 
 // Server is an S3 server with an empty bucket named "claims".
@@ -56,7 +58,12 @@ var build = sync.OnceValues(func() (string, error) {
 func Start(t testing.TB) *Server {
 	t.Helper()
 	s := &Server{AccessKey: "sidestep", SecretKey: "sidestep-test", dir: t.TempDir()}
-	s.start(t, "127.0.0.1:0")
+	// One that is free for Restart, too.
+	address, err := freeport.Address()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.start(t, address)
 	t.Cleanup(s.Kill)
 	return s
 }

@@ -8,13 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/sidestep-dev/sidestep/internal/freeport"
 )
 
 // How long a start and a stop may take before they are given up, whatever the
@@ -40,7 +41,7 @@ type child struct {
 // startChild returns when the dispatcher is ready, and how long that took. Its folder
 // is within dir, where the manifests and the key are.
 func startChild(ctx context.Context, path, dir, folder string, channels int) (c *child, took time.Duration, err error) {
-	admin, err := freeAddress()
+	admin, err := freeport.Address()
 	if err != nil {
 		return nil, 0, err
 	}
@@ -142,16 +143,6 @@ func (c *child) stop() (time.Duration, error) {
 func (c *child) kill() {
 	_ = c.cmd.Process.Kill()
 	<-c.ended
-}
-
-// freeAddress is free now: somebody else could take it before the child does,
-// which would fail then.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 func (c *child) pid() int { return c.cmd.Process.Pid }

@@ -1,4 +1,4 @@
-package kafkabroker
+package freeport
 
 import (
 	"net"
@@ -8,7 +8,7 @@ import (
 func TestNoAddressIsGivenTwice(t *testing.T) {
 	given := map[string]bool{}
 	for range 500 { // of 20,000: by chance alone some would be
-		a, err := FreeAddress()
+		a, err := Address()
 		if err != nil {
 			t.Fatal(err)
 		}

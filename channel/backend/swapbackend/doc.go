@@ -21,6 +21,9 @@
 // is delivered twice, as none is in both. The order of a key is kept, since an
 // ordered log is read from the next place only when nothing is left in the one before.
 //
+// A log that is deleted (DeleteLog) ends its subscriptions, wherever it was on its way to: the
+// next log of that name has others.
+//
 // # Goroutines
 //
 // For each open subscription of a log in more than one place, one for each of them that

@@ -32,6 +32,7 @@ metadata:
   annotations: {eventing.knative.dev/broker.class: MTChannelBasedBroker}
 spec:
   config: {apiVersion: v1, kind: ConfigMap, name: on-sidestep}
+  delivery: ` + patient + `
 ---
 apiVersion: eventing.knative.dev/v1
 kind: Trigger

@@ -31,6 +31,11 @@ type collected struct {
 	Wrong []string `json:"wrong"`
 }
 
+// patient is a delivery spec. A killed pod takes a while to come back: these are many more
+// attempts than an outage has. A Service refuses connections for a moment after its first
+// pod is ready, too, until the node knows.
+const patient = "{retry: 100, backoffPolicy: linear, backoffDelay: PT0.5S, timeout: PT10S}"
+
 // sequence is a Sequence "flow" of steps, which are Services, to the Service "end".
 func sequence(shortCircuit string, steps ...string) string {
 	var b strings.Builder
@@ -47,9 +52,7 @@ spec:
   steps:
 `, shortCircuit)
 	for _, s := range steps {
-		// A killed pod takes a while to come back: many more attempts than an outage has.
-		fmt.Fprintf(&b, "  - ref: {apiVersion: v1, kind: Service, name: %s}\n"+
-			"    delivery: {retry: 100, backoffPolicy: linear, backoffDelay: PT0.5S, timeout: PT10S}\n", s)
+		fmt.Fprintf(&b, "  - ref: {apiVersion: v1, kind: Service, name: %s}\n    delivery: %s\n", s, patient)
 	}
 	return b.String()
 }

@@ -83,6 +83,7 @@ spec:
   channel: {apiVersion: messaging.knative.dev/v1, kind: Channel, name: plain}
   subscriber: {ref: {apiVersion: v1, kind: Service, name: a}}
   reply: {ref: {apiVersion: v1, kind: Service, name: end}}
+  delivery: ` + patient + `
 `)
 	s.ready("messaging.knative.dev/v1", "Channel", "plain")
 	s.ready("messaging.knative.dev/v1", "Subscription", "plain")

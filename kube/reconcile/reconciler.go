@@ -39,6 +39,8 @@ const (
 	leaveWait = 5 * time.Second
 	// startPoll is how often a channel is looked at that waits for what is in effect.
 	startPoll = 100 * time.Millisecond
+	// endPoll is how often one is looked at whose namespace is being deleted.
+	endPoll = time.Second
 	// adminTimeout bounds what one reconciliation asks of the backend.
 	adminTimeout = 30 * time.Second
 )
@@ -92,12 +94,25 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	} else {
 		err = w.keep(ctx)
 	}
-	if apierrors.IsConflict(err) || errors.Is(err, errBehind) {
+	return outcome(ctx, w.again, err)
+}
+
+// outcome of a reconciliation that is to be repeated after a while (0: when something
+// changes), or ended with an error. What is not a failure is not told as one.
+func outcome(ctx context.Context, again time.Duration, err error) (ctrl.Result, error) {
+	switch {
+	case err == nil:
+		return ctrl.Result{RequeueAfter: again}, nil
+	case apierrors.IsConflict(err) || errors.Is(err, errBehind):
 		// The cache is behind; what is newer is on its way.
 		log.FromContext(ctx).V(1).Info("the object has changed meanwhile", "error", err.Error())
 		return ctrl.Result{RequeueAfter: 20 * time.Millisecond}, nil
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		// The channel goes with its namespace, if a moment later.
+		log.FromContext(ctx).V(1).Info("the namespace is being deleted", "error", err.Error())
+		return ctrl.Result{RequeueAfter: endPoll}, nil
 	}
-	return ctrl.Result{RequeueAfter: w.again}, err
+	return ctrl.Result{}, err
 }
 
 func (r *Reconciler) now() time.Time {

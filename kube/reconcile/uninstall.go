@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -45,8 +44,9 @@ type Uninstall struct {
 // NeedLeaderElection implements manager.LeaderElectionRunnable.
 func (u *Uninstall) NeedLeaderElection() bool { return true }
 
-// own is what has the finalizer; the Deployment is the first.
-func (u *Uninstall) own() []*unstructured.Unstructured {
+// own is what has the finalizer, in the order in which it is let go: what nothing
+// depends on, the Deployment, which has this process run, and what allows it to let go.
+func (u *Uninstall) own() (leaves []*unstructured.Unstructured, deployment *unstructured.Unstructured, rights []*unstructured.Unstructured) {
 	rbac := schema.GroupVersion{Group: "rbac.authorization.k8s.io", Version: "v1"}
 	object := func(gvk schema.GroupVersionKind, namespace string) *unstructured.Unstructured {
 		o := &unstructured.Unstructured{}
@@ -55,14 +55,17 @@ func (u *Uninstall) own() []*unstructured.Unstructured {
 		o.SetName("sidestep-controller")
 		return o
 	}
-	return []*unstructured.Unstructured{
-		object(schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"}, u.Namespace),
+	leaves = []*unstructured.Unstructured{
 		object(rbac.WithKind("Role"), u.Namespace),
 		object(rbac.WithKind("RoleBinding"), u.Namespace),
+	}
+	deployment = object(schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"}, u.Namespace)
+	rights = []*unstructured.Unstructured{
 		object(schema.GroupVersionKind{Version: "v1", Kind: "ServiceAccount"}, u.Namespace),
 		object(rbac.WithKind("ClusterRole"), ""),
 		object(rbac.WithKind("ClusterRoleBinding"), ""),
 	}
+	return leaves, deployment, rights
 }
 
 // Start looks until ctx ends, or there is nothing left to look after.
@@ -82,7 +85,7 @@ func (u *Uninstall) Start(ctx context.Context) error {
 }
 
 func (u *Uninstall) look(ctx context.Context) error {
-	deployment := u.own()[0]
+	_, deployment, _ := u.own()
 	err := u.Client.Get(ctx, client.ObjectKeyFromObject(deployment), deployment)
 	if apierrors.IsNotFound(err) || err == nil && deployment.GetDeletionTimestamp().IsZero() {
 		return nil // it runs elsewhere, or it is to stay
@@ -133,36 +136,63 @@ func (u *Uninstall) release(ctx context.Context) (left int, err error) {
 	return left, nil
 }
 
-// letGo takes our finalizer off what is being deleted: off all of it at the same
-// time, since each is needed to be allowed to do so. A request is authorized before
-// another one has had its effect. And it does so although the process is told to
-// stop, as it is when its Deployment is gone.
+// letGo takes our finalizer off what is being deleted, one after the other, as long as
+// one that fails can be tried again: the Deployment tells that it is to be. It goes on although
+// the process is told to stop, as it is when its Deployment is gone.
+//
+// What is left then allows the rest to be let go, each of it. So that is done at the same
+// time: a request is authorized before another one has had its effect.
 func (u *Uninstall) letGo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), uninstallTimeout)
 	defer cancel()
-	var g errgroup.Group
-	start := make(chan struct{})
-	for _, o := range u.own() {
-		err := u.Client.Get(ctx, client.ObjectKeyFromObject(o), o)
-		if apierrors.IsNotFound(err) || err == nil && o.GetDeletionTimestamp().IsZero() {
-			continue
+	leaves, deployment, rights := u.own()
+	var last []func() error
+	for _, o := range rights {
+		free, err := u.freeing(ctx, o)
+		if err != nil {
+			return err
+		}
+		last = append(last, free)
+	}
+	for _, o := range append(leaves, deployment) {
+		free, err := u.freeing(ctx, o)
+		if err == nil {
+			err = free()
 		}
 		if err != nil {
-			close(start)
-			return errors.Join(err, g.Wait())
+			return err
 		}
-		was := o.DeepCopy()
-		if !controllerutil.RemoveFinalizer(o, Uninstalling) {
-			continue
-		}
+	}
+	var g errgroup.Group
+	start := make(chan struct{})
+	for _, free := range last {
 		g.Go(func() error {
 			<-start
-			if err := u.Client.Patch(ctx, o, client.MergeFrom(was)); client.IgnoreNotFound(err) != nil {
-				return fmt.Errorf("let %s %s go: %w", o.GetKind(), o.GetName(), err)
-			}
-			return nil
+			return free()
 		})
 	}
 	close(start)
 	return g.Wait()
+}
+
+// freeing is what takes our finalizer off an object, if it is being deleted.
+func (u *Uninstall) freeing(ctx context.Context, o *unstructured.Unstructured) (free func() error, err error) {
+	nothing := func() error { return nil }
+	err = u.Client.Get(ctx, client.ObjectKeyFromObject(o), o)
+	if apierrors.IsNotFound(err) || err == nil && o.GetDeletionTimestamp().IsZero() {
+		return nothing, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	was := o.DeepCopy()
+	if !controllerutil.RemoveFinalizer(o, Uninstalling) {
+		return nothing, nil
+	}
+	return func() error {
+		if err := u.Client.Patch(ctx, o, client.MergeFrom(was)); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("let %s %s go: %w", o.GetKind(), o.GetName(), err)
+		}
+		return nil
+	}, nil
 }

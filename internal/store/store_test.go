@@ -12,21 +12,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
-	"github.com/sidestep-dev/sidestep/internal/freeport"
+	"github.com/sidestep-dev/sidestep/internal/brokertest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const password = "correct horse battery"
-
-func free(t *testing.T) string {
-	t.Helper()
-	a, err := freeport.Address()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
 
 func passwordFile(t *testing.T, content string) string {
 	t.Helper()
@@ -77,7 +68,7 @@ func connect(t *testing.T, address, password string) (*nats.Conn, error) {
 
 func TestOneServerIsAClusterAndKeepsWhatItConfirmed(t *testing.T) {
 	c := Config{
-		Dir: t.TempDir(), Name: "s-0", Listen: free(t), Cluster: free(t),
+		Dir: t.TempDir(), Name: "s-0", Listen: brokertest.FreeAddress(t), Cluster: brokertest.FreeAddress(t),
 		User: "sidestep", PasswordFile: passwordFile(t, password+"\n"), SyncAlways: true,
 	}
 	c.Peers = []string{c.Cluster}
@@ -109,7 +100,7 @@ func TestOneServerIsAClusterAndKeepsWhatItConfirmed(t *testing.T) {
 // what the stream holds: the log of its cluster says that there is a stream.
 func TestAStoreKilledAsItChangedAStreamKeepsItsRecords(t *testing.T) {
 	c := Config{
-		Dir: t.TempDir(), Name: "s-0", Listen: free(t), Cluster: free(t),
+		Dir: t.TempDir(), Name: "s-0", Listen: brokertest.FreeAddress(t), Cluster: brokertest.FreeAddress(t),
 		User: "sidestep", PasswordFile: passwordFile(t, password),
 	}
 	sum := filepath.Join(c.Dir, "jetstream", "$G", "streams", "x", "meta.sum")
@@ -189,7 +180,7 @@ func makeStream(ctx context.Context, t *testing.T, js jetstream.JetStream, confi
 
 func TestNobodyIsServedWithoutThePassword(t *testing.T) {
 	c := Config{
-		Dir: t.TempDir(), Name: "s-0", Listen: free(t), Cluster: free(t),
+		Dir: t.TempDir(), Name: "s-0", Listen: brokertest.FreeAddress(t), Cluster: brokertest.FreeAddress(t),
 		User: "sidestep", PasswordFile: passwordFile(t, password),
 	}
 	start(t, c)

@@ -20,7 +20,7 @@ import (
 	"github.com/sidestep-dev/sidestep/channel/backend"
 	"github.com/sidestep-dev/sidestep/claimcheck/stores"
 	"github.com/sidestep-dev/sidestep/internal/broker"
-	"github.com/sidestep-dev/sidestep/internal/freeport"
+	"github.com/sidestep-dev/sidestep/internal/brokertest"
 	"github.com/sidestep-dev/sidestep/internal/store"
 	"github.com/sidestep-dev/sidestep/kube/secrets"
 	"github.com/sidestep-dev/sidestep/sequence/manifest"
@@ -28,20 +28,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func address(t *testing.T) string {
-	t.Helper()
-	a, err := freeport.Address()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
-
 func TestTheStoreKeepsLogsOnceItIsThere(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	password := filepath.Join(t.TempDir(), "password")
-	clients := address(t)
+	clients := brokertest.FreeAddress(t)
 	s := &Servers{
 		Store:  Store{URL: "nats://" + clients, PasswordFile: password, Replicas: 1},
 		Logger: slog.New(slog.DiscardHandler),
@@ -61,7 +52,7 @@ func TestTheStoreKeepsLogsOnceItIsThere(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- store.Run(running, store.Config{
-			Dir: t.TempDir(), Name: "s-0", Listen: clients, Cluster: address(t), User: User, PasswordFile: password,
+			Dir: t.TempDir(), Name: "s-0", Listen: clients, Cluster: brokertest.FreeAddress(t), User: User, PasswordFile: password,
 		})
 	}()
 	b, err := s.Open(ctx, embedded, s.Logger)
